@@ -1,0 +1,16 @@
+# The one place that finds what we build on. None of it but LibTorch reaches a consumer: it is linked PRIVATE.
+include(mmtrain-find-torch)
+find_package(nlohmann_json 3.10 REQUIRED)
+find_package(fmt 9 REQUIRED)
+find_package(Threads REQUIRED)
+
+if(MMTRAIN_WITH_IMAGE)
+  find_package(JPEG REQUIRED)
+  find_package(OpenCV 4 REQUIRED COMPONENTS core imgproc imgcodecs)
+endif()
+if(MMTRAIN_BUILD_EXAMPLES)
+  find_package(CLI11 2 REQUIRED)
+endif()
+if(MMTRAIN_BUILD_TESTS)
+  find_package(Catch2 REQUIRED)
+endif()

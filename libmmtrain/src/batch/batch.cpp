@@ -1,6 +1,7 @@
 #include "mmtrain/batch/batch.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 

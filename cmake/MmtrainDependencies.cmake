@@ -1,5 +1,10 @@
 # The one place that finds what we build on. None of it but LibTorch reaches a consumer: it is linked PRIVATE.
 include(mmtrain-find-torch)
+if(mmtrain_torch_problem)
+  message(FATAL_ERROR "${mmtrain_torch_problem}")
+elseif(NOT Torch_VERSION MATCHES "^2\\.11\\.")
+  message(WARNING "LibTorch ${Torch_VERSION} in ${Torch_DIR}: mmtrain is made and tested with 2.11 only")
+endif()
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(Threads REQUIRED)

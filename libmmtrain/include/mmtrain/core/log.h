@@ -26,13 +26,17 @@ MMTRAIN_API void set_level(Level level);
 /// Only rank 0 prints info; other ranks prefix what they print with `[rank N]`.
 MMTRAIN_API void set_rank(int rank);
 
-/// Replaces the console; an empty function restores it.
+/// Replaces the console; an empty function restores it. Calls are serialised; the function must not log itself.
 using Sink = std::function<void(Level, std::string_view)>;
 MMTRAIN_API void set_sink(Sink sink);
 
 /// A short text kept at the bottom of a terminal (the progress line). Log lines are written above it; an
-/// empty text removes it. Does nothing where stdout is not a terminal or a sink is set.
+/// empty text removes it. Does nothing where `has_status_line()` is false. The text must fit the terminal's width.
 MMTRAIN_API void set_status_line(std::string_view text);
+
+/// Whether a status line would be seen: stdout is a terminal that can erase lines, info is printed, this is rank 0 and
+/// no sink is set.
+MMTRAIN_API bool has_status_line();
 
 /// Appends every line to `path` as long as this object lives. Throws `ConfigError` if it cannot be opened.
 class MMTRAIN_API File {

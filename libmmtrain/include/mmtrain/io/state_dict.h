@@ -44,6 +44,7 @@ struct MMTRAIN_API LoadReport {
 
 /// Copies the values of `dict` into the module's own tensors (device and dtype of the module are kept). Throws
 /// `DataError` as `LoadOptions` says, before anything is changed.
-MMTRAIN_API LoadReport load_state_dict(torch::nn::Module& module, const StateDict& dict, const LoadOptions& options = {});
+MMTRAIN_API LoadReport load_state_dict(torch::nn::Module& module, const StateDict& dict,
+                                       const LoadOptions& options = {});
 
 }  // namespace mmtrain

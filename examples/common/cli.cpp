@@ -1,0 +1,153 @@
+#include "common/cli.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <mmtrain/core/error.h>
+#include <mmtrain/device/system_info.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <type_traits>
+
+namespace programs {
+namespace {
+
+std::string kebab(std::string name) {
+  std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+// Both spellings of a long flag for CLI11: "--batch_size,--batch-size".
+std::string spellings(const std::string& name, const std::string& prefix = "--") {
+  return kebab(name) == name ? prefix + name : prefix + name + "," + prefix + kebab(name);
+}
+
+std::string version_text() {
+  const mmtrain::SystemInfo info = mmtrain::collect_system_info();
+  return fmt::format("mmtrain {}, LibTorch {}, CUDA {}", info.mmtrain, info.libtorch,
+                     info.cuda_build.empty() ? "none" : info.cuda_build);
+}
+
+// The type a value has in a configuration file.
+template <class T>
+using Stored = std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> || std::is_same_v<T, std::string>,
+                                  T, std::int64_t>;
+
+}  // namespace
+
+Cli::Cli(const std::string& program, const std::string& description) : app_(description, program) {
+  app_.allow_extras();  // refused by ourselves, with the nearest known name
+  app_.get_formatter()->column_width(48);
+  app_.add_option("--config", config_path_, "JSON file with options by name; flags win over it")->type_name("FILE");
+  app_.add_flag("--print_config,--print-config", print_config_, "print the merged options as JSON and end");
+  app_.add_flag("--version", version_, "print the versions of the library, LibTorch and CUDA and end");
+}
+
+template <class T>
+void Cli::remember(const std::string& name, CLI::Option* option, T& value) {
+  entries_.push_back({name, option,
+                      [name, &value](const mmtrain::Config& file) {
+                        if (const auto stored = file.get<Stored<T>>(name)) value = static_cast<T>(*stored);
+                      },
+                      [name, &value](mmtrain::Config& config) { config.set(name, static_cast<Stored<T>>(value)); }});
+}
+
+template <class T>
+void Cli::add(const std::string& name, T& value, const std::string& help) {
+  if constexpr (std::is_same_v<T, bool>) {
+    remember(name, app_.add_flag(spellings(name) + "," + spellings("no_" + name, "!--"), value, help), value);
+  } else {
+    remember(name, app_.add_option(spellings(name), value, help)->capture_default_str(), value);
+  }
+}
+
+template void Cli::add(const std::string&, bool&, const std::string&);
+template void Cli::add(const std::string&, int&, const std::string&);
+template void Cli::add(const std::string&, std::int64_t&, const std::string&);
+template void Cli::add(const std::string&, std::uint64_t&, const std::string&);
+template void Cli::add(const std::string&, double&, const std::string&);
+template void Cli::add(const std::string&, std::string&, const std::string&);
+
+void Cli::add_optional(const std::string& name, std::string& value, const std::string& implied,
+                       const std::string& help) {
+  CLI::Option* option = app_.add_option_function<std::vector<std::string>>(
+      spellings(name),
+      [&value, implied](const std::vector<std::string>& given) {
+        value = given.empty() || given.front().empty() ? implied : given.front();
+      },
+      help);
+  option->expected(0, 1)->type_name("[PATH|" + implied + "]");
+  remember(name, option, value);
+}
+
+void Cli::add_choice(const std::string& name, std::string& value, const std::vector<std::string>& words,
+                     const std::string& help) {
+  CLI::Option* option = app_.add_option(spellings(name), value, help)->capture_default_str();
+  option->type_name(fmt::format("{}", fmt::join(words, "|")));
+  remember(name, option, value);
+  checks_.push_back([name, &value, words] {
+    if (std::find(words.begin(), words.end(), value) != words.end()) return;
+    throw mmtrain::ConfigError(fmt::format("--{} must be one of {}, got '{}': did you mean '{}'?", name,
+                                           fmt::join(words, ", "), value, mmtrain::nearest_name(value, words)));
+  });
+}
+
+std::optional<int> Cli::parse(int argc, char** argv) {
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app_.exit(help);
+  } catch (const CLI::ParseError& error) {
+    throw mmtrain::ConfigError(fmt::format("{} (see --help)", error.what()));
+  }
+  if (version_) {
+    std::puts(version_text().c_str());
+    return 0;
+  }
+  reject_unknown_flags();
+  read_file();
+  for (const auto& check : checks_) check();
+  if (print_config_) {
+    std::puts(values().dump().c_str());
+    return 0;
+  }
+  return std::nullopt;
+}
+
+void Cli::reject_unknown_flags() const {
+  const std::vector<std::string> unknown = app_.remaining();
+  if (unknown.empty()) return;
+  std::vector<std::string> known = {"--config", "--print_config", "--version", "--help"};
+  for (const Entry& entry : entries_) known.push_back("--" + entry.name);
+  if (!unknown.front().starts_with("-")) {
+    throw mmtrain::ConfigError(fmt::format("unexpected argument '{}': options begin with -- (see --help)", unknown.front()));
+  }
+  const std::string flag = unknown.front().substr(0, unknown.front().find('='));
+  throw mmtrain::ConfigError(
+      fmt::format("unknown flag {}: did you mean {}? (see --help)", flag, mmtrain::nearest_name(flag, known)));
+}
+
+void Cli::read_file() {
+  if (config_path_.empty()) return;
+  const mmtrain::Config file = mmtrain::Config::load(config_path_);
+  std::vector<std::string> known;
+  for (const Entry& entry : entries_) known.push_back(entry.name);
+  file.require_known(known);
+  for (Entry& entry : entries_) {
+    entry.in_file = file.contains(entry.name);
+    if (entry.in_file && entry.option->count() == 0) entry.read(file);
+  }
+}
+
+bool Cli::given(const std::string& name) const {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.name == name; });
+  return entry != entries_.end() && (entry->in_file || entry->option->count() > 0);
+}
+
+mmtrain::Config Cli::values() const {
+  mmtrain::Config config;
+  for (const Entry& entry : entries_) entry.write(config);
+  return config;
+}
+
+}  // namespace programs

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <mmtrain/core/config.h>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace programs {
+
+/// Flags and configuration keys of a program, declared once. Every option is a flag in both spellings
+/// (`--batch_size`, `--batch-size`) and a key of the `--config` file. Precedence: defaults < file < flags.
+/// Adds `--config`, `--print-config` and `--version` itself.
+class Cli {
+ public:
+  Cli(const std::string& program, const std::string& description);
+
+  /// Declares an option bound to `value`, whose present content is the default. T: bool, int, std::int64_t, double,
+  /// std::string, std::uint64_t.
+  template <class T>
+  void add(const std::string& name, T& value, const std::string& help);
+
+  /// A text option whose value may be left out: `--resume` alone means `implied`.
+  void add_optional(const std::string& name, std::string& value, const std::string& implied, const std::string& help);
+
+  /// One of a few words.
+  void add_choice(const std::string& name, std::string& value, const std::vector<std::string>& words,
+                  const std::string& help);
+
+  /// Reads the command line. Returns an exit code if the program is done (`--help`, `--version`, `--print-config`);
+  /// throws `mmtrain::ConfigError` for wrong flags, keys and values.
+  std::optional<int> parse(int argc, char** argv);
+
+  /// Whether the option was given, by flag or file, rather than left at its default.
+  bool given(const std::string& name) const;
+
+  /// All options with their values as they stand now.
+  mmtrain::Config values() const;
+
+ private:
+  struct Entry {
+    std::string name;
+    CLI::Option* option;
+    std::function<void(const mmtrain::Config&)> read;
+    std::function<void(mmtrain::Config&)> write;
+    bool in_file = false;
+  };
+
+  template <class T>
+  void remember(const std::string& name, CLI::Option* option, T& value);
+  void reject_unknown_flags() const;
+  void read_file();
+
+  CLI::App app_;
+  std::vector<Entry> entries_;
+  std::vector<std::function<void()>> checks_;  // run when flags and file have both been read
+  std::string config_path_;
+  bool print_config_ = false, version_ = false;
+};
+
+}  // namespace programs

@@ -1,0 +1,37 @@
+#include "common/program.h"
+
+#include <mmtrain/core/error.h>
+#include <mmtrain/core/log.h>
+
+#include <exception>
+
+namespace programs {
+namespace {
+
+constexpr int kFailed = 1, kWrongUse = 2, kOutOfMemory = 3;
+
+int report(const char* text, int code) {
+  mmtrain::log::set_status_line("");
+  mmtrain::log::error(text);
+  return code;
+}
+
+}  // namespace
+
+int run_program(const std::function<int(mmtrain::OutOfMemoryContext&)>& body) {
+  mmtrain::OutOfMemoryContext memory;
+  try {
+    return body(memory);
+  } catch (const mmtrain::ConfigError& error) {
+    return report(error.what(), kWrongUse);
+  } catch (const mmtrain::DataError& error) {
+    return report(error.what(), kWrongUse);
+  } catch (const mmtrain::DeviceError& error) {
+    return report(error.what(), kWrongUse);
+  } catch (const std::exception& error) {
+    if (!mmtrain::is_out_of_memory(error)) return report(error.what(), kFailed);
+    return report(mmtrain::out_of_memory_advice(error, memory).c_str(), kOutOfMemory);
+  }
+}
+
+}  // namespace programs

@@ -1,0 +1,135 @@
+// Trains one net of the TinyImageNet study on images in TinyImageNet's layout.
+#include <fmt/format.h>
+#include <mmtrain/mmtrain.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cli.h"
+#include "common/program.h"
+#include "common/training.h"
+
+namespace {
+
+using namespace mmtrain;
+
+struct Options : programs::TrainingOptions {
+  std::string model = "baseline", augment = "reference";
+  double width = 1.0;
+
+  Options() {
+    output_dir = "runs/tiny_imagenet_experiments";
+    epochs = 50;
+    weight_decay = 1e-6;
+  }
+
+  void declare(programs::Cli& cli) {
+    cli.add_choice("model", model, model_names(), "net to train");
+    cli.add("width", width, "factor on all channel counts, 1: the reference");
+    cli.add_choice("augment", augment, {"reference", "crop_flip", "none"},
+                   "training transform: random resized crop, flip and color jitter; padded crop and flip; none");
+    TrainingOptions::declare(cli);
+  }
+};
+
+constexpr int kImageSize = 64;
+
+media::ImageTransform train_transform(const std::string& augment) {
+  if (augment == "reference") {
+    return media::ImageTransform({media::RandomResizedCrop{kImageSize, kImageSize}, media::RandomHorizontalFlip{},
+                                  media::ColorJitter{0.2, 0.2, 0.2, 0.1}, media::Normalize{}});
+  }
+  if (augment == "crop_flip") {
+    return media::ImageTransform({media::RandomCrop{kImageSize, kImageSize, 4}, media::RandomHorizontalFlip{},
+                                  media::Normalize{}});
+  }
+  return media::ImageTransform({media::Normalize{}});
+}
+
+// No data given: generated images, made once, and defaults that show a result within two minutes.
+void use_demo_data(Options& options, const programs::Cli& cli) {
+  options.data_dir = "demo_data/images";
+  if (!datasets::is_tiny_imagenet(options.data_dir)) {
+    log::info("No --data_dir: making demo images in " + options.data_dir);
+    datasets::generate_images(options.data_dir, {.seed = 0});
+  }
+  if (!cli.given("model")) options.model = "residual";
+  if (!cli.given("width")) options.width = 0.25;
+  if (!cli.given("epochs")) options.epochs = 8;
+  if (!cli.given("batch_size")) options.batch_size = 32;
+  if (!cli.given("lr")) options.lr = 1e-3;
+  if (!cli.given("augment")) options.augment = "crop_flip";
+  log::info(fmt::format("Demo data and defaults: --model {} --width {} --epochs {} --batch_size {} --lr {} --augment {}",
+                        options.model, options.width, options.epochs, options.batch_size, options.lr, options.augment));
+}
+
+void print_setup(const Options& options, const Config& config, const Dataset& train, const Dataset& val,
+                 const torch::nn::Module& net, torch::Device device) {
+  for (const std::string& line : to_lines(collect_system_info())) log::info(line);
+  log::info("Configuration: " + config.dump());
+  log::info(fmt::format("Samples: {} train, {} val, {} classes", train.size(), val.size(), train.class_names().size()));
+  log::info(fmt::format("Model parameters: {:.2f}M", static_cast<double>(count_parameters(net)) / 1e6));
+  log::info(training_on({device}));
+  log::info("single device, not parallel");
+  log::info(fmt::format("Batch {} per device, {} in all; workers {} per device, {} in all", options.batch_size,
+                        options.batch_size, options.num_workers, options.num_workers));
+}
+
+int train(int argc, char** argv, OutOfMemoryContext& memory) {
+  Options options;
+  programs::Cli cli("tiny_imagenet_experiments", "Trains one net of the TinyImageNet study.");
+  options.declare(cli);
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.quiet) log::set_level(log::Level::warning);
+  if (options.data_dir.empty()) use_demo_data(options, cli);
+  if (options.name.empty()) options.name = options.model;
+
+  const torch::Device device = programs::single_device(options.device);
+  memory = {.device = device, .batch_size = options.batch_size, .flags = {"--batch_size", "--num_workers"}};
+  seed_all(options.seed);
+  apply_runtime({.deterministic = options.deterministic});
+
+  const datasets::TinyImageNetOptions read{.image_size = kImageSize, .cache = options.cache, .num_workers = options.num_workers};
+  const auto train_set = datasets::tiny_imagenet(options.data_dir, "train", train_transform(options.augment), read);
+  const auto val_set = datasets::tiny_imagenet(options.data_dir, "val", train_transform("none"), read);
+  const DataLoaderOptions load{.batch_size = options.batch_size,
+                               .num_workers = options.num_workers,
+                               .pin_memory = device.is_cuda(),
+                               .bad_samples = BadSamplePolicy::skip,
+                               .seed = options.seed};
+  DataLoader train_loader(train_set, std::make_shared<RandomSampler>(train_set->size(), options.seed), load);
+  DataLoader val_loader(val_set, std::make_shared<SequentialSampler>(val_set->size()), load);
+
+  const std::vector<std::string> classes = train_set->class_names();
+  const auto model = make_model(options.model, {.num_classes = static_cast<std::int64_t>(classes.size()),
+                                                .width = options.width,
+                                                .image_size = kImageSize});
+  if (options.summary) {
+    programs::print_summary(model->module());
+    return 0;
+  }
+  if (!options.pretrained.empty()) programs::load_pretrained(model->module(), options.pretrained);
+  if (!options.evaluate.empty()) return programs::evaluate(options, model, val_loader, device);
+
+  const Config config = cli.values();
+  const programs::RunPlan plan = programs::plan_run(options, config);
+  if (plan.finished) return programs::print_result(*plan.finished);
+  const log::File log_file(plan.run_dir / "training.log");
+  print_setup(options, config, *train_set, *val_set, model->module(), device);
+
+  Trainer trainer(model, programs::make_optimizer(model->module(), options), cross_entropy_loss(),
+                  programs::trainer_options(options, plan, device));
+  trainer.add(std::make_shared<ConsoleLogger>(options.print_every));
+  trainer.add(std::make_shared<CsvLogger>());
+  trainer.add(std::make_shared<TensorBoardLogger>());
+  trainer.add(std::make_shared<ReportCallback>());
+  return programs::run_training(trainer, plan, *model, train_loader, val_loader, device);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return programs::run_program([&](mmtrain::OutOfMemoryContext& memory) { return train(argc, argv, memory); });
+}

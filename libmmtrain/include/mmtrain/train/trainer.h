@@ -1,0 +1,65 @@
+#pragma once
+
+#include <torch/optim/optimizer.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "mmtrain/batch/model.h"
+#include "mmtrain/core/export.h"
+#include "mmtrain/data/data_loader.h"
+#include "mmtrain/train/callback.h"
+#include "mmtrain/train/metrics.h"
+#include "mmtrain/train/train_step.h"
+
+namespace mmtrain {
+
+struct TrainerOptions {
+  std::int64_t epochs = 1;
+  torch::Device device = torch::kCPU;
+  std::int64_t limit_train_batches = 0;      ///< 0: all
+  std::int64_t limit_val_batches = 0;        ///< 0: all
+  std::int64_t early_stopping_patience = 0;  ///< epochs without a better validation accuracy; 0: never
+  bool channels_last = false;                ///< see `TrainStepOptions`
+  std::filesystem::path run_dir = {};        ///< checkpoints go here; empty: nothing is written
+  bool progress = true;                      ///< a progress line while an epoch runs
+};
+
+/// Trains and validates: epochs, metrics, callbacks, checkpoints, stopping. Knows no concrete model or dataset.
+///
+///     Trainer trainer(model, optimizer, cross_entropy_loss(), {.epochs = 10});
+///     trainer.add(std::make_shared<ConsoleLogger>());
+///     FitResult result = trainer.fit(train_loader, val_loader);
+class MMTRAIN_API Trainer {
+ public:
+  /// Moves the model to the device. Throws `ConfigError` for options out of range. An optimizer made before keeps its
+  /// parameters: they are moved in place.
+  Trainer(std::shared_ptr<Model> model, std::shared_ptr<torch::optim::Optimizer> optimizer, Loss loss,
+          TrainerOptions options);
+  ~Trainer();
+
+  /// Watches the run, in the order added.
+  void add(std::shared_ptr<Callback> callback);
+
+  /// Takes up a run from a checkpoint directory: weights, optimizer, random generator, metrics, position inside the
+  /// epoch. `fit` with the same loaders then goes on as if it had never stopped, bit for bit on CPU.
+  void resume(const std::filesystem::path& checkpoint);
+
+  /// Trains until the last epoch, early stopping or a signal (see `StopSignals`), validating after each epoch. Writes
+  /// `checkpoints/last` after each epoch and `checkpoints/best` when the validation accuracy is the best so far.
+  FitResult fit(DataLoader& train, DataLoader& val);
+
+  /// Metrics of the model as it is, in evaluation mode. Every sample counts once.
+  MetricValues evaluate(DataLoader& loader, std::int64_t limit_batches = 0);
+
+  /// `evaluate`, reported to the callbacks as the final test.
+  MetricValues test(DataLoader& loader);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mmtrain

@@ -1,0 +1,59 @@
+#include "mmtrain/train/checkpoint.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "mmtrain/core/error.h"
+#include "mmtrain/io/atomic_file.h"
+#include "mmtrain/io/tensor_file.h"
+
+namespace mmtrain {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kStateFile = "state.json";
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw DataError(fmt::format("[load_checkpoint] {} cannot be read: the checkpoint is incomplete", path.string()));
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& directory, const Checkpoint& checkpoint) {
+  const fs::path fresh = directory.parent_path() / fmt::format(".{}.{}", directory.filename().string(), ::getpid());
+  try {
+    fs::create_directories(fresh);
+    save_safetensors(fresh / kModelFile, checkpoint.model);
+    save_safetensors(fresh / kOptimizerFile, checkpoint.optimizer);
+    write_file_atomic(fresh / kStateFile, checkpoint.state);
+    replace_directory(fresh, directory);
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(fresh, ignored);
+    throw Error(fmt::format("[save_checkpoint] {} was not saved, what stood there before is kept: {}",
+                            directory.string(), error.what()));
+  }
+}
+
+Checkpoint load_checkpoint(const fs::path& directory) {
+  recover_directory(directory);
+  if (!fs::is_directory(directory)) {
+    throw DataError(fmt::format("[load_checkpoint] {} is not a checkpoint directory", directory.string()));
+  }
+  return {load_safetensors(directory / kModelFile), load_safetensors(directory / kOptimizerFile),
+          read_text(directory / kStateFile)};
+}
+
+StateDict load_weights(const fs::path& path) {
+  return load_safetensors(fs::is_directory(path) ? path / kModelFile : path);
+}
+
+}  // namespace mmtrain

@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly TORCH_PIN=2.11.0 # the version that is built and tested against
 BUILD_DIR=${BUILD_DIR:-build}
+PRESET=release
 readonly MMTRAIN_HOME=${MMTRAIN_HOME:-$HOME/.cache/mmtrain} # outside the clone, so that clones share it
 readonly VENV=$MMTRAIN_HOME/venv
 readonly GPU_BUNDLE=.gpu-bundle
@@ -167,10 +168,10 @@ find_test_python() {
 
 # --- build ---
 
-# configure OPTION...: keeps what the build folder has been configured with before.
+# configure OPTION...: a build folder that is there keeps its settings.
 configure() {
   local -a fresh=()
-  [[ -f $BUILD_DIR/CMakeCache.txt ]] || fresh=(-G Ninja -DCMAKE_BUILD_TYPE=Release)
+  [[ -f $BUILD_DIR/CMakeCache.txt ]] || fresh=(--preset "$PRESET")
   say "Configuring in $BUILD_DIR"
   attempt "The message above names what is missing. After moving or copying the clone: make clean." \
     cmake -S . -B "$BUILD_DIR" --log-level=NOTICE "${fresh[@]}" -DTorch_DIR="$TORCH_CMAKE_DIR" "$@"
@@ -205,6 +206,7 @@ make build         build everything into build/
 make bench         measure image loading and training steps (JSON lines)
 make gpu-bundle    collect in .gpu-bundle/ what the GPU tests need on a bare machine with LibTorch
 make gpu-check     run the GPU tests of .gpu-bundle/ here
+make asan, tsan    build and run the tests that sanitizers watch
 make format        format all sources; check-format only looks
 make clean         remove build folders and .gpu-bundle/
 Variables: BUILD_DIR (build), JOBS (cores), CMAKE_PREFIX_PATH or Torch_DIR (LibTorch), MMTRAIN_HOME (~/.cache/mmtrain),
@@ -253,6 +255,22 @@ task_test() {
   say "Running the tests (ctest --test-dir $BUILD_DIR)"
   attempt "Run one test again: ctest --test-dir $BUILD_DIR -R NAME --output-on-failure" \
     ctest --test-dir "$BUILD_DIR" --output-on-failure -j "$(jobs)"
+}
+
+task_asan() { sanitize asan; }
+task_tsan() { sanitize tsan; }
+
+# sanitize PRESET: builds the tests that are worth it with a sanitizer, and runs them.
+sanitize() {
+  PRESET=$1
+  BUILD_DIR=$BUILD_DIR-$PRESET
+  need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+  find_torch
+  configure
+  build "${PRESET}_tests"
+  say "Running the tests of preset $PRESET"
+  attempt "Run one test again: ctest --test-dir $BUILD_DIR -R NAME --output-on-failure" \
+    ctest --test-dir "$BUILD_DIR" -L "$PRESET" --output-on-failure
 }
 
 task_bench() {
@@ -343,7 +361,7 @@ task_check_format() {
   all_sources | xargs -0 "$(formatter)" --dry-run -Werror || fail "the format differs" "make format mends it."
 }
 
-all_sources() { git ls-files -z '*.h' '*.cpp' '*.inl' '*.cu' '*.h.in'; }
+all_sources() { find libmmtrain examples tests -name '*.h' -print0 -o -name '*.cpp' -print0 -o -name '*.inl' -print0; }
 
 # Releases of clang-format differ: one is the rule.
 formatter() {
@@ -354,7 +372,7 @@ formatter() {
 task_clean() {
   say "Removing $BUILD_DIR and $GPU_BUNDLE (generated data, runs and $MMTRAIN_HOME stay)"
   local folder
-  for folder in "$BUILD_DIR" "$BUILD_DIR-gpu"; do
+  for folder in "$BUILD_DIR" "$BUILD_DIR"-{dev,gpu,asan,tsan}; do
     [[ ! -f $folder/CMakeCache.txt ]] || rm -rf -- "$folder"
   done
   rm -rf -- "$GPU_BUNDLE"

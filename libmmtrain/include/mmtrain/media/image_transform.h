@@ -2,8 +2,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <string>
 #include <variant>
 #include <vector>
 
@@ -78,21 +78,30 @@ using ImageOp = std::variant<Resize, CenterCrop, RandomCrop, RandomResizedCrop, 
 /// left of them, the normalisation and the change to planar float are one vectorised pass.
 class MMTRAIN_API ImageTransform {
  public:
-  /// Memory reused from image to image by one thread.
-  struct Scratch {
-    Image first, second;
-    std::vector<float> weights;
+  /// Memory reused from image to image by one thread: with it, `apply` allocates nothing once it is warm.
+  class MMTRAIN_API Scratch {
+   public:
+    Scratch();
+    ~Scratch();
+    Scratch(Scratch&&) noexcept;
+    Scratch& operator=(Scratch&&) noexcept;
+
+   private:
+    friend class ImageTransform;
+    struct Memory;
+    std::unique_ptr<Memory> memory_;
   };
 
   ImageTransform() = default;
-  /// Throws `ConfigError` for values out of range, or an order that has no meaning (a crop after Normalize).
+  /// Throws `ConfigError` for values out of range, or an order that has no meaning: Normalize comes once, after all
+  /// that works on pixels, and RandomErasing last.
   explicit ImageTransform(std::vector<ImageOp> ops);
 
   /// Height and width of the result for images of height x width.
   std::array<int, 2> output_size(int height, int width) const;
 
   /// Transforms `image` into `output`, float `[3, height, width]`. Throws `DataError` if the image does not fit (a crop
-  /// larger than it, an output of another size).
+  /// larger than it, an output of another size). Thread-safe for different scratches.
   void apply(ImageView image, RandomStream& random, std::span<float> output, Scratch& scratch) const;
 
   /// The geometric and colour part only, still uint8 `[height, width, 3]`: what a batch-level augmentation starts from.
@@ -101,6 +110,7 @@ class MMTRAIN_API ImageTransform {
   const std::vector<ImageOp>& ops() const { return ops_; }
 
  private:
+  class Run;
   std::vector<ImageOp> ops_;
 };
 

@@ -1,0 +1,10 @@
+#include "image_kernels.h"
+#include "simd/avx2.h"
+// The vocabulary comes first.
+#include "image_kernels.inl"
+
+namespace mmtrain::media::detail {
+
+const ImageKernels kAvx2ImageKernels = make_kernels();
+
+}  // namespace mmtrain::media::detail

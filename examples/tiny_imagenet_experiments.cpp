@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/cli.h"
+#include "common/images.h"
 #include "common/program.h"
 #include "common/training.h"
 
@@ -33,20 +34,6 @@ struct Options : programs::TrainingOptions {
     TrainingOptions::declare(cli);
   }
 };
-
-constexpr int kImageSize = 64;
-
-media::ImageTransform train_transform(const std::string& augment) {
-  if (augment == "reference") {
-    return media::ImageTransform({media::RandomResizedCrop{kImageSize, kImageSize}, media::RandomHorizontalFlip{},
-                                  media::ColorJitter{0.2, 0.2, 0.2, 0.1}, media::Normalize{}});
-  }
-  if (augment == "crop_flip") {
-    return media::ImageTransform({media::RandomCrop{kImageSize, kImageSize, 4}, media::RandomHorizontalFlip{},
-                                  media::Normalize{}});
-  }
-  return media::ImageTransform({media::Normalize{}});
-}
 
 // No data given: generated images, made once, and defaults that show a result within two minutes.
 void use_demo_data(Options& options, const programs::Cli& cli) {
@@ -91,9 +78,11 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   seed_all(options.seed);
   apply_runtime({.deterministic = options.deterministic});
 
-  const datasets::TinyImageNetOptions read{.image_size = kImageSize, .cache = options.cache, .num_workers = options.num_workers};
-  const auto train_set = datasets::tiny_imagenet(options.data_dir, "train", train_transform(options.augment), read);
-  const auto val_set = datasets::tiny_imagenet(options.data_dir, "val", train_transform("none"), read);
+  const datasets::TinyImageNetOptions read{.image_size = programs::kImageSize, .cache = options.cache, .num_workers = options.num_workers};
+  const auto train_set = datasets::tiny_imagenet(options.data_dir, "train", programs::image_transform(options.augment), read);
+  const auto val_set = datasets::tiny_imagenet(options.data_dir, "val", programs::image_transform("none"), read);
+  require_readable(train_set, "train");
+  require_readable(val_set, "val");
   const DataLoaderOptions load{.batch_size = options.batch_size,
                                .num_workers = options.num_workers,
                                .pin_memory = device.is_cuda(),
@@ -105,7 +94,7 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   const std::vector<std::string> classes = train_set->class_names();
   const auto model = make_model(options.model, {.num_classes = static_cast<std::int64_t>(classes.size()),
                                                 .width = options.width,
-                                                .image_size = kImageSize});
+                                                .image_size = programs::kImageSize});
   if (options.summary) {
     programs::print_summary(model->module());
     return 0;

@@ -113,7 +113,7 @@ void ClassificationMetrics::add(const torch::Tensor& logits, const torch::Tensor
   const torch::NoGradGuard no_grad;
   check_batch(logits, target, row_weights, classes_);
   sums_.add_(
-      torch::stack({loss_sum.detach().to(torch::kFloat64).view({}), weight.detach().to(torch::kFloat64).view({})}));
+      torch::stack({loss_sum.detach().to(torch::kFloat64).squeeze(), weight.detach().to(torch::kFloat64).squeeze()}));
   if (target.size(0) == 0) return;
 
   torch::Tensor counted = target.ge(0);

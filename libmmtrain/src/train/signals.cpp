@@ -31,6 +31,7 @@ StopSignals::StopSignals() {
 StopSignals::~StopSignals() {
   sigaction(SIGINT, &former_int, nullptr);
   sigaction(SIGTERM, &former_term, nullptr);
+  received_signal = 0;
 }
 
 int StopSignals::received() { return received_signal; }

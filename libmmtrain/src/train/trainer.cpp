@@ -149,7 +149,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
       const StepResult outcome = step.run(moved);
       if (!metrics) metrics.emplace(outcome.output.size(1), options.device);
       metrics->add(outcome.output, moved.target, outcome.loss_sum, outcome.weight, moved.weights);
-      ++batch;
+      batch = loader.next_batch();
       ++global_step;
       rows += moved.size();
       train_seconds = seconds_before + seconds_since(start);

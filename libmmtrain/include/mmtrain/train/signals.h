@@ -13,7 +13,7 @@ class MMTRAIN_API StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  /// The signal that asked to stop, or 0.
+  /// The signal that asked to stop, or 0; always 0 while no object lives.
   static int received();
 };
 

@@ -1,0 +1,215 @@
+// Measures parts of the library. Prints one JSON line a measurement and nothing else on stdout.
+#include <fmt/format.h>
+#include <mmtrain/mmtrain.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/cli.h"
+#include "common/images.h"
+#include "common/program.h"
+#include "common/training.h"
+
+namespace {
+
+using namespace mmtrain;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kRepeats = 5;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+void print_measurement(const std::string& name, const std::string& unit, const std::vector<double>& repeats) {
+  const nlohmann::ordered_json line = {
+      {"name", name}, {"value", median(repeats)}, {"unit", unit}, {"repeats", repeats}};
+  std::puts(line.dump().c_str());
+  std::fflush(stdout);
+}
+
+// ---- images: files or cache -> batches
+
+struct ImageOptions {
+  std::string data_dir, transform = "crop_flip", source = "files";
+  int num_workers = 2;
+  std::int64_t batch_size = 64;
+  double seconds = 5, consume_rate = 0;
+};
+
+// Takes batches from one epoch after another.
+class EndlessBatches {
+ public:
+  explicit EndlessBatches(DataLoader& loader) : loader_(loader), position_(loader.epoch(0).begin()) {}
+
+  std::int64_t next() {
+    if (position_ == std::default_sentinel) {
+      waited_ += loader_.wait_seconds();
+      position_ = loader_.epoch(++epoch_).begin();
+    }
+    const std::int64_t rows = (*position_).size();
+    ++position_;
+    return rows;
+  }
+  double waited() const { return waited_ + loader_.wait_seconds(); }
+
+ private:
+  DataLoader& loader_;
+  std::int64_t epoch_ = 0;
+  double waited_ = 0;
+  DataLoader::Iterator position_;
+};
+
+int bench_images(int argc, char** argv) {
+  ImageOptions options;
+  programs::Cli cli("mmtrain_bench images", "Images per second from files or cache to batches in memory.");
+  cli.add("data_dir", options.data_dir, "data in TinyImageNet's layout");
+  cli.add("num_workers", options.num_workers, "threads that load");
+  cli.add("batch_size", options.batch_size, "images of a batch");
+  cli.add_choice("transform", options.transform, {"crop_flip", "reference"}, "training transform");
+  cli.add_choice("source", options.source, {"files", "cache"}, "JPEG files, or the decode-once cache of them");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  cli.add("consume_rate", options.consume_rate,
+          "images/s that a consumer takes; then the share of time it waits is measured, in per cent. 0: as fast as it goes");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.data_dir.empty()) throw ConfigError("--data_dir DIR is needed: images in TinyImageNet's layout");
+
+  const auto data = datasets::tiny_imagenet(options.data_dir, "train", programs::image_transform(options.transform),
+                                            {.image_size = programs::kImageSize, .cache = options.source == "cache" ? "auto" : "off"});
+  DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 0),
+                    {.batch_size = options.batch_size,
+                     .num_workers = options.num_workers,
+                     .bad_samples = BadSamplePolicy::skip});
+  EndlessBatches batches(loader);
+  for (std::int64_t rows = 0; rows < data->size();) rows += batches.next();  // page cache and buffers are warm now
+
+  std::vector<double> rates, waits;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    const Clock::time_point start = Clock::now();
+    const double waited = batches.waited();
+    std::int64_t rows = 0;
+    while (seconds_since(start) < options.seconds / kRepeats) {
+      rows += batches.next();
+      if (options.consume_rate > 0) {
+        std::this_thread::sleep_until(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                                                  static_cast<double>(rows) / options.consume_rate)));
+      }
+    }
+    const double elapsed = seconds_since(start);
+    rates.push_back(static_cast<double>(rows) / elapsed);
+    waits.push_back(100 * (batches.waited() - waited) / elapsed);
+  }
+  const std::string name = fmt::format("images/{}/{}/workers{}", options.transform, options.source, options.num_workers);
+  print_measurement(name, "images/s", rates);
+  if (options.consume_rate > 0) {
+    print_measurement(fmt::format("{}/wait_at_{:.0f}", name, options.consume_rate), "%", waits);
+  }
+  return 0;
+}
+
+// ---- step: a whole training step on data in memory
+
+struct StepOptions : programs::TrainingOptions {
+  std::string model = "residual", memory_format = "channels_last";
+  double width = 1.0, seconds = 10;
+  int threads = 2;
+
+  StepOptions() {
+    optimizer = "sgd";
+    lr = 1e-3;
+    weight_decay = 1e-4;
+  }
+};
+
+// Times of the parts of one step, in seconds.
+struct StepTimes {
+  double forward, backward, optimizer;
+};
+
+StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const Loss& loss, const Batch& batch) {
+  const Clock::time_point start = Clock::now();
+  const LossValue value = loss(model.forward(batch.inputs), batch);
+  const torch::Tensor mean = value.sum / value.weight;
+  const double forward = seconds_since(start);
+  mean.backward();
+  const double backward = seconds_since(start) - forward;
+  optimizer.step();
+  optimizer.zero_grad();
+  return {forward, backward, seconds_since(start) - forward - backward};
+}
+
+int bench_step(int argc, char** argv) {
+  StepOptions options;
+  programs::Cli cli("mmtrain_bench step", "Samples per second of a whole training step on random data in memory.");
+  cli.add_choice("model", options.model, model_names(), "net");
+  cli.add("width", options.width, "factor on its channel counts");
+  cli.add("batch_size", options.batch_size, "rows of a batch");
+  cli.add("threads", options.threads, "threads an operator may use");
+  cli.add_choice("optimizer", options.optimizer, {"sgd", "adam", "adamw"}, "optimizer");
+  cli.add_choice("memory_format", options.memory_format, {"channels_last", "contiguous"}, "memory format of the net");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+
+  apply_runtime({.threads = options.threads});
+  seed_all(0);
+  const auto model = make_model(options.model, {.width = options.width});
+  const auto optimizer = programs::make_optimizer(model->module(), options);
+  const bool channels_last = options.memory_format == "channels_last";
+  TrainStep step(model, optimizer, cross_entropy_loss(), {.channels_last = channels_last});
+  model->module().train();
+  Batch batch;
+  const torch::Tensor images = torch::randn({options.batch_size, 3, programs::kImageSize, programs::kImageSize});
+  batch.inputs.insert("image", channels_last ? images.contiguous(torch::MemoryFormat::ChannelsLast) : images);
+  batch.target = torch::randint(200, {options.batch_size}, torch::kInt64);
+
+  for (int k = 0; k < 2; ++k) step.run(batch);
+  std::vector<double> rates, forward, backward, update;
+  const Clock::time_point begin = Clock::now();
+  while (rates.size() < 3 || seconds_since(begin) < options.seconds) {
+    const Clock::time_point start = Clock::now();
+    step.run(batch);
+    rates.push_back(static_cast<double>(options.batch_size) / seconds_since(start));
+    const StepTimes times = time_parts(*model, *optimizer, cross_entropy_loss(), batch);
+    forward.push_back(1e3 * times.forward);
+    backward.push_back(1e3 * times.backward);
+    update.push_back(1e3 * times.optimizer);
+  }
+  const std::string name = fmt::format("step/{}/width{}/batch{}/{}/{}/threads{}", options.model, options.width,
+                                       options.batch_size, options.optimizer, options.memory_format, options.threads);
+  print_measurement(name, "samples/s", rates);
+  print_measurement(name + "/forward", "ms", forward);
+  print_measurement(name + "/backward", "ms", backward);
+  print_measurement(name + "/optimizer", "ms", update);
+  const MemoryStats memory = memory_stats(torch::kCPU);
+  print_measurement(name + "/peak_memory", "MiB", {static_cast<double>(memory.peak_allocated) / (1 << 20)});
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  // Stdout is for measurements alone.
+  log::set_sink([](log::Level, std::string_view text) { fmt::print(stderr, "{}\n", text); });
+  const std::string what = argc > 1 ? argv[1] : "";
+  if (what == "images") return bench_images(argc - 1, argv + 1);
+  if (what == "step") return bench_step(argc - 1, argv + 1);
+  if (what == "--help" || what == "-h") {
+    std::puts("mmtrain_bench images|step [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
+    return 0;
+  }
+  throw ConfigError(fmt::format("the first argument says what to measure: images or step; got '{}'", what));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return programs::run_program([&](mmtrain::OutOfMemoryContext&) { return run(argc, argv); });
+}

@@ -65,11 +65,12 @@ tn::Sequential conv1d(double dropout) {
   return net;
 }
 
-// ResNet-18: a stem, four stages of two blocks, the mean over the map, a linear layer. `deep_stem` is the original one for
-// large images; the other keeps the size of small ones.
+// ResNet-18: a stem, four stages of two blocks, the mean over the map, a linear layer. `deep_stem` is the original one
+// for large images; the other keeps the size of small ones.
 tn::Sequential resnet18(bool deep_stem, std::int64_t features) {
   tn::Sequential net;
-  const auto stem = deep_stem ? tn::Conv2dOptions(3, 64, 7).stride(2).padding(3) : tn::Conv2dOptions(3, 64, 3).padding(1);
+  const auto stem =
+      deep_stem ? tn::Conv2dOptions(3, 64, 7).stride(2).padding(3) : tn::Conv2dOptions(3, 64, 3).padding(1);
   net->push_back(tn::Conv2d(tn::Conv2dOptions(stem).bias(false)));
   net->push_back(tn::BatchNorm2d(64));
   net->push_back(tn::ReLU(tn::ReLUOptions(/*inplace=*/true)));
@@ -159,7 +160,8 @@ BenchModel make_bench_model(const std::string& name, bool dropout) {
   } else if (name == "emotion8") {
     made = {emotion8(rate(0.1)), {{"video", {8, 3, 112, 112}}, {"audio", {1, 64, 300}}}, 7, 4};
   } else {
-    throw ConfigError(fmt::format("[bench] there is no model '{}', only {}", name, fmt::join(bench_model_names(), ", ")));
+    throw ConfigError(
+        fmt::format("[bench] there is no model '{}', only {}", name, fmt::join(bench_model_names(), ", ")));
   }
   nn::assign_dropout_layers(made.model->module());
   return made;

@@ -27,8 +27,8 @@ struct BenchModel {
 
 /// `transformer128`: 4 pre-norm GELU encoder layers, 128 features, on `[B,128,9]`. `conv1d`: three 1-d convolutions on
 /// `[B,9,128]`. `resnet18_tiny`: ResNet-18 with a 3x3 stem on `[B,3,64,64]`. `emotion8`: ResNet-18 on 8 frames
-/// `[B,8,3,112,112]`, a convolutional net on log-mel `[B,1,64,300]`, attention both ways. Throws `ConfigError` listing the
-/// names for any other. `dropout` false turns it off everywhere.
+/// `[B,8,3,112,112]`, a convolutional net on log-mel `[B,1,64,300]`, attention both ways. Throws `ConfigError` listing
+/// the names for any other. `dropout` false turns it off everywhere.
 BenchModel make_bench_model(const std::string& name, bool dropout = true);
 
 /// The names above.

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
+
 #include "mmtrain/core/export.h"
 
 namespace mmtrain {
@@ -15,10 +17,39 @@ struct LossValue {
 
 namespace nn {
 
-/// Cross entropy of logits `[B,C]` and class indices int64 `[B]`. `row_weights` `[B]` (undefined: all 1) scales each
-/// row's share in sum and weight; a row of weight 0 counts nowhere.
+struct CrossEntropyOptions {
+  torch::Tensor class_weights = {};  ///< float `[C]`; undefined: all 1
+  std::int64_t ignore_index = -100;  ///< targets of this class count nowhere; class indices only
+  double label_smoothing = 0;        ///< this share of the target is spread evenly over all classes, in [0, 1]
+};
+
+/// Cross entropy of logits `[B,C]` or `[B,C,...]` and a target: class indices int64 `[B]` or `[B,...]`, or
+/// probabilities, float, shaped like the logits. `row_weights` `[B]` (undefined: all 1) scales each row's share in sum
+/// and weight; a row of weight 0 counts nowhere, whatever it holds.
+///
+/// `sum / weight` is Python's `F.cross_entropy(..., reduction="mean")`: the weight of a row is its class's weight for
+/// class indices, and 1 for probabilities. Half-precision logits are summed in float32. Throws `ConfigError` for
+/// options out of range and for shapes that do not fit.
+MMTRAIN_API LossValue cross_entropy(const torch::Tensor& logits, const torch::Tensor& target,
+                                    const CrossEntropyOptions& options, const torch::Tensor& row_weights = {});
+
+/// The same with default options.
 MMTRAIN_API LossValue cross_entropy(const torch::Tensor& logits, const torch::Tensor& target,
                                     const torch::Tensor& row_weights = {});
+
+struct FocalLossOptions {
+  double gamma = 2;                  ///< 0 gives plain cross entropy; not negative
+  torch::Tensor class_weights = {};  ///< float `[C]`; undefined: all 1
+  std::int64_t ignore_index = -100;  ///< targets of this class count nowhere
+  double cross_entropy = 0;          ///< so much of the cross entropy is added
+  double label_smoothing = 0;        ///< of the cross entropy that is added
+};
+
+/// Focal loss of Lin et al., "Focal loss for dense object detection", ICCV 2017, for many classes: the cross entropy of
+/// each row times (1 - p)^gamma, where p is the probability given to its class. Target: class indices. Rows weigh as in
+/// `cross_entropy`.
+MMTRAIN_API LossValue focal_loss(const torch::Tensor& logits, const torch::Tensor& target,
+                                 const FocalLossOptions& options, const torch::Tensor& row_weights = {});
 
 }  // namespace nn
 }  // namespace mmtrain

@@ -1,0 +1,10 @@
+#include "nn/kernels.h"
+#include "nn/simd/avx2.h"
+// The vocabulary comes first.
+#include "nn/kernels.inl"
+
+namespace mmtrain::nn::detail {
+
+const Kernels kAvx2Kernels = make_kernels();
+
+}  // namespace mmtrain::nn::detail

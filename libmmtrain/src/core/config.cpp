@@ -40,8 +40,7 @@ constexpr std::string_view kWanted<std::vector<std::string>> = "a list of string
 
 std::string describe(const Json& value) {
   constexpr std::size_t kLongest = 60;
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+  const std::string text = detail::readable(value.dump(-1, ' ', false, Json::error_handler_t::replace), kLongest);
   const char* kind = value.is_boolean()          ? "the truth value"
                      : value.is_number_integer() ? "the whole number"
                      : value.is_number()         ? "the number"

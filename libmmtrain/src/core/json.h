@@ -11,10 +11,22 @@
 
 namespace mmtrain::detail {
 
+// Text of unknown origin made fit for a message: at most `longest` bytes, broken UTF-8 repaired, control characters
+// blanked, which could otherwise steer a terminal.
+inline std::string readable(std::string text, std::size_t longest = 400) {
+  if (text.size() > longest) text = text.substr(0, longest) + "...";
+  using Json = nlohmann::json;
+  text = Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, ' ');
+  return text;
+}
+
 // What is wrong with a JSON text.
 class JsonError : public std::runtime_error {
  public:
-  JsonError(std::string place, const std::string& reason) : std::runtime_error(reason), place_(std::move(place)) {}
+  JsonError(std::string place, const std::string& reason)
+      : std::runtime_error(readable(reason)), place_(std::move(place)) {}
 
   // `source:line:column: reason`, the form compilers use; without the place where it is not known.
   std::string in(std::string_view source) const {
@@ -35,10 +47,10 @@ inline std::string json_place(std::string_view text, std::size_t offset) {
 }
 
 // nlohmann's text without its error number and place.
-inline std::string json_reason(std::string what) {
-  const std::size_t column = what.find("column ");
-  const std::size_t colon = what.find(": ", column == what.npos ? 0 : column);
-  return colon == what.npos ? what : what.substr(colon + 2);
+inline std::string json_reason(std::string_view what) {
+  if (const std::size_t end = what.find("] "); end != what.npos) what.remove_prefix(end + 2);
+  if (what.starts_with("parse error at")) what.remove_prefix(std::min(what.find(": "), what.size() - 2) + 2);
+  return std::string(what);
 }
 
 // Parses JSON text and refuses what nlohmann alone would let pass: keys given twice in one object (it keeps one of

@@ -63,7 +63,7 @@ struct Malformed {
 
 template <class... Args>
 [[noreturn]] void reject(fmt::format_string<Args...> format, Args&&... args) {
-  throw Malformed{fmt::format(format, std::forward<Args>(args)...)};
+  throw Malformed{detail::readable(fmt::format(format, std::forward<Args>(args)...))};
 }
 
 SafetensorsType parse_type(const std::string& tensor, const std::string& text) {
@@ -79,7 +79,7 @@ SafetensorsType parse_type(const std::string& tensor, const std::string& text) {
 // Bytes of a dense tensor; nothing if a size is negative or the bytes or the strides (which ignore sizes of zero) do
 // not fit.
 std::optional<std::uint64_t> byte_size(SafetensorsType type, const std::vector<std::int64_t>& shape) {
-  std::uint64_t bytes = size_of(type);
+  std::uint64_t bytes = type_size(type);
   bool empty = false;
   for (const std::int64_t size : shape) {
     if (size < 0) return std::nullopt;
@@ -123,8 +123,9 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& tensor) {
 }
 
 SafetensorsMetadata parse_metadata(const Json& metadata) {
-  if (!metadata.is_object()) reject("'{}' must be a JSON object", kMetadataKey);
   SafetensorsMetadata result;
+  if (metadata.is_null()) return result;
+  if (!metadata.is_object()) reject("'{}' must be a JSON object", kMetadataKey);
   for (const auto& [key, value] : metadata.items()) {
     if (!value.is_string()) reject("'{}': the value of '{}' must be a string", kMetadataKey, key);
     result.emplace(key, value.get_ref<const std::string&>());
@@ -139,7 +140,7 @@ void check_entry(const SafetensorsEntry& entry, std::uint64_t expected_begin, st
   if (!bytes) reject("tensor '{}': shape [{}] overflows", entry.name, fmt::join(entry.shape, ","));
   if (*bytes != entry.end - entry.begin) {
     reject("tensor '{}': shape [{}] of {} needs {} bytes, the offsets give {}", entry.name, fmt::join(entry.shape, ","),
-           name(entry.type), *bytes, entry.end - entry.begin);
+           type_name(entry.type), *bytes, entry.end - entry.begin);
   }
   if (entry.begin < expected_begin)
     reject("tensor '{}' overlaps the one before it at byte {}", entry.name, entry.begin);
@@ -174,7 +175,7 @@ std::string format_header(const std::vector<SafetensorsEntry>& entries, const Sa
   if (!metadata.empty()) json += fmt::format("\"{}\":{},", kMetadataKey, Json(metadata).dump());
   for (const SafetensorsEntry& entry : entries) {
     json += fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}},)", Json(entry.name).dump(),
-                        name(entry.type), fmt::join(entry.shape, ","), entry.begin, entry.end);
+                        type_name(entry.type), fmt::join(entry.shape, ","), entry.begin, entry.end);
   }
   if (json.back() == ',') json.pop_back();
   json += '}';
@@ -184,9 +185,9 @@ std::string format_header(const std::vector<SafetensorsEntry>& entries, const Sa
 
 }  // namespace
 
-std::string_view name(SafetensorsType type) { return kTypes.at(static_cast<std::size_t>(type)).name; }
+std::string_view type_name(SafetensorsType type) { return kTypes.at(static_cast<std::size_t>(type)).name; }
 
-std::size_t size_of(SafetensorsType type) { return kTypes.at(static_cast<std::size_t>(type)).size; }
+std::size_t type_size(SafetensorsType type) { return kTypes.at(static_cast<std::size_t>(type)).size; }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path, MappedFile::Access access) : file_(path, access) {
   try {

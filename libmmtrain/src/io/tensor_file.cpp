@@ -73,7 +73,7 @@ torch::Tensor map_tensor(const std::shared_ptr<SafetensorsFile>& file, const Saf
   const auto bytes = file->data(entry);
   const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
   // Kernels may not touch misaligned numbers; only files of other writers have them.
-  if (bytes.empty() || address % size_of(entry.type) != 0) return copy_tensor(*file, entry);
+  if (bytes.empty() || address % type_size(entry.type) != 0) return copy_tensor(*file, entry);
   // The mapping is copy on write, so its memory may be written.
   return torch::from_blob(
       const_cast<std::byte*>(bytes.data()), entry.shape, [file](void*) {}, scalar_type(entry.type));

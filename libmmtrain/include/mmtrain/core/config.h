@@ -58,7 +58,7 @@ class MMTRAIN_API Config {
   /// A NaN or infinite number cannot be written in JSON and becomes null.
   template <class T>
   requires(!std::same_as<T, Config>) void set(std::string_view key, const T& value) {
-    if constexpr (std::same_as<T, bool> || ConfigType<T>) {
+    if constexpr (ConfigType<T>) {
       set_value(key, value);
     } else if constexpr (std::is_integral_v<T>) {
       set_value(key, static_cast<std::int64_t>(value));

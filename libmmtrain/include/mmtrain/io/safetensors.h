@@ -40,9 +40,9 @@ enum class SafetensorsType : std::uint8_t {
 };
 
 /// The format's name, e.g. `BF16`.
-MMTRAIN_API std::string_view name(SafetensorsType type);
+MMTRAIN_API std::string_view type_name(SafetensorsType type);
 /// Bytes of one element.
-MMTRAIN_API std::size_t size_of(SafetensorsType type);
+MMTRAIN_API std::size_t type_size(SafetensorsType type);
 
 /// One tensor of a file.
 struct SafetensorsEntry {

@@ -1,4 +1,4 @@
-#include "image_frame.h"
+#include "media/image_frame.h"
 
 #include <algorithm>
 #include <array>

@@ -4,9 +4,9 @@
 #include <span>
 #include <vector>
 
-#include "image_kernels.h"
+#include "media/image_kernels.h"
+#include "media/resizer.h"
 #include "mmtrain/media/image_ops.h"
-#include "resizer.h"
 
 /// What image operations have in common: a lazily cropped and mirrored view, colour steps, and buffers to keep.
 namespace mmtrain::media::detail {

@@ -1,4 +1,4 @@
-#include "image_kernels.h"
+#include "media/image_kernels.h"
 
 #include "mmtrain/core/cpu_features.h"
 

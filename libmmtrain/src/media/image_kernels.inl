@@ -162,21 +162,37 @@ int64_t sum_grey(Planes planes, size_t n) {
 
 inline int32_t half(int precision) { return int32_t{1} << (precision - 1); }
 
-inline PixelSums sum_pixels(const uint8_t* const* rows, const ResizeTaps& taps, int output) {
-  PixelSums sums(half(taps.precision));
+/// The sums of one output pixel; kTaps 0: their number is known at run time only.
+template <int kTaps>
+inline PixelSums sum_pixel(const uint8_t* first, const uint8_t* second, const ResizeTaps& taps, int output) {
+  const int count = kTaps != 0 ? kTaps : taps.taps;
   const size_t at = 3 * static_cast<size_t>(taps.start[output]);
-  const int16_t* weights = taps.weights + static_cast<size_t>(output) * static_cast<size_t>(taps.taps);
-  for (int k = 0; k < taps.taps; k += 2) sums.add(rows[0] + at + 3 * k, rows[1] + at + 3 * k, weights + k);
+  const int16_t* weights = taps.weights + static_cast<size_t>(output) * static_cast<size_t>(count);
+  PixelSums sums(half(taps.precision));
+  for (int k = 0; k < count; k += 2) sums.add(first + at + 3 * k, second + at + 3 * k, weights + k);
   return sums;
 }
 
-void resize_rows(const uint8_t* const* rows, const ResizeTaps& taps, uint8_t* const* out) {
-  uint8_t* first = out[0];
-  uint8_t* second = out[1];
-  for (int i = 0; i < taps.outputs - 1; ++i, first += 3, second += 3) {
-    sum_pixels(rows, taps, i).store_wide(taps.precision, first, second);
+template <int kTaps>
+inline void resize_two_rows(const uint8_t* const* rows, const ResizeTaps& taps, uint8_t* const* out) {
+  const auto group = [&](int i, uint8_t* first, uint8_t* second) {
+    const int last = taps.outputs - 1;
+    const auto sums = [&](int k) { return sum_pixel<kTaps>(rows[0], rows[1], taps, i + k < last ? i + k : last); };
+    store_group(sums, taps.precision, first, second);
+  };
+  int i = 0;
+  for (; i + kGroup <= taps.outputs; i += kGroup) group(i, out[0] + 3 * i, out[1] + 3 * i);
+  if (i == taps.outputs) return;
+  uint8_t first[3 * kGroup], second[3 * kGroup];
+  group(i, first, second);
+  for (int k = 0; k < 3 * (taps.outputs - i); ++k) {
+    out[0][3 * i + k] = first[k];
+    out[1][3 * i + k] = second[k];
   }
-  sum_pixels(rows, taps, taps.outputs - 1).store(taps.precision, first, second);
+}
+
+void resize_rows(const uint8_t* const* rows, const ResizeTaps& taps, uint8_t* const* out) {
+  taps.taps == 2 ? resize_two_rows<2>(rows, taps, out) : resize_two_rows<0>(rows, taps, out);
 }
 
 inline void blend_block(const uint8_t* const* rows, const int16_t* weights, int taps, int precision, size_t at,

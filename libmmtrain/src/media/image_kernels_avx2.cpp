@@ -1,7 +1,7 @@
-#include "image_kernels.h"
-#include "simd/avx2.h"
+#include "media/image_kernels.h"
+#include "media/simd/avx2.h"
 // The vocabulary comes first.
-#include "image_kernels.inl"
+#include "media/image_kernels.inl"
 
 namespace mmtrain::media::detail {
 

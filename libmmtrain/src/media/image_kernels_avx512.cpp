@@ -1,12 +1,12 @@
-#include "image_kernels.h"
+#include "media/image_kernels.h"
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12 takes the undefined operands inside its own intrinsics for mistakes of their callers (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
-#include "simd/avx512.h"
+#include "media/simd/avx512.h"
 // The vocabulary comes first.
-#include "image_kernels.inl"
+#include "media/image_kernels.inl"
 
 namespace mmtrain::media::detail {
 

@@ -1,7 +1,7 @@
-#include "image_kernels.h"
-#include "simd/scalar.h"
+#include "media/image_kernels.h"
+#include "media/simd/scalar.h"
 // The vocabulary comes first.
-#include "image_kernels.inl"
+#include "media/image_kernels.inl"
 
 namespace mmtrain::media::detail {
 

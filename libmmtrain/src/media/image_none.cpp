@@ -1,12 +1,15 @@
-#include "mmtrain/core/error.h"
 #include "mmtrain/media/image.h"
+
+#include <string>
+
+#include "mmtrain/core/error.h"
 
 // Stands in for image.cpp in a build without an image back end.
 namespace mmtrain::media {
 namespace {
 
-[[noreturn]] void fail(const char* who) {
-  throw ConfigError(std::string("[") + who +
+[[noreturn]] void fail(const std::string& who) {
+  throw ConfigError("[" + who +
                     "] this build of mmtrain has no image back end: configure it with -DMMTRAIN_WITH_IMAGE=ON "
                     "(needs libjpeg-turbo and OpenCV), or train from a decoded cache");
 }

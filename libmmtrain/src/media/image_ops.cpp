@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "image_frame.h"
+#include "media/image_frame.h"
+#include "media/resizer.h"
 #include "mmtrain/core/error.h"
-#include "resizer.h"
 
 namespace mmtrain::media {
 namespace {

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <type_traits>
 
-#include "image_frame.h"
+#include "media/image_frame.h"
+#include "media/resizer.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/media/image_ops.h"
 #include "mmtrain/media/image_sampling.h"
-#include "resizer.h"
 
 namespace mmtrain::media {
 namespace {

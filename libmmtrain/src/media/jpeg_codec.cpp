@@ -1,4 +1,4 @@
-#include "jpeg_codec.h"
+#include "media/jpeg_codec.h"
 
 #include <fmt/format.h>
 
@@ -11,8 +11,9 @@
 
 #include <algorithm>
 #include <csetjmp>
+#include <cstdint>
 #include <cstdlib>
-#include <memory>
+#include <cstring>
 
 #include "mmtrain/core/error.h"
 
@@ -22,6 +23,10 @@ namespace {
 constexpr std::size_t kMaxPixels = std::size_t{1} << 28;
 /// A Huffman-coded 8x8 block takes at least one bit in its first scan, so a byte never holds more pixels than this.
 constexpr std::size_t kMaxPixelsPerByte = 8 * 64;
+
+/// Lines read at once, and the alignment from which libjpeg-turbo (AVX2) streams its output past the cache.
+constexpr unsigned kLines = 16;
+constexpr std::size_t kStreamAlignment = 32;
 
 /// libjpeg's way to report: errors jump back to the caller with the text in `message`. Warnings that mean wrong pixels
 /// are errors here; libjpeg itself would fill the rest with grey and go on.
@@ -126,29 +131,43 @@ class Decompressor {
   }
 
   void read_rgb(std::uint8_t* pixels) {
+    const std::size_t pitch = std::size_t{3} * info_.image_width;
+    // libjpeg-turbo writes lines that are aligned to a vector past the cache, and who reads the image next waits for
+    // memory. Lines that are not, it writes as usual: aligned images get theirs from a buffer in between.
+    const bool streams = (reinterpret_cast<std::uintptr_t>(pixels) | pitch) % kStreamAlignment == 0;
+    std::uint8_t* buffer = streams ? unaligned_lines(pitch) : nullptr;
     run(info_, error_, [&] {
       jpeg_start_decompress(&info_);
-      const std::size_t pitch = std::size_t{3} * info_.output_width;
       while (info_.output_scanline < info_.output_height) {
-        // Whole blocks of lines at once spare the copies that line-by-line reading costs.
-        std::array<JSAMPROW, 16> rows;
-        const std::size_t last = info_.output_height - 1;
-        for (std::size_t i = 0; i < rows.size(); ++i) {
-          rows[i] = pixels + std::min(info_.output_scanline + i, last) * pitch;
-        }
-        jpeg_read_scanlines(&info_, rows.data(), rows.size());
+        std::uint8_t* to = pixels + info_.output_scanline * pitch;
+        const unsigned left = info_.output_height - info_.output_scanline;
+        const unsigned count = read_lines(streams ? buffer : to, pitch, std::min(left, kLines));
+        if (streams) std::memcpy(to, buffer, count * pitch);
       }
       jpeg_finish_decompress(&info_);
     });
   }
 
+  std::uint8_t* unaligned_lines(std::size_t pitch) {
+    lines_.resize(kLines * pitch + kStreamAlignment);
+    const bool aligned = reinterpret_cast<std::uintptr_t>(lines_.data()) % kStreamAlignment == 0;
+    return lines_.data() + (aligned ? kStreamAlignment / 2 : 0);
+  }
+
+  /// Reads up to `wanted` lines: whole blocks of lines at once spare the copies that line-by-line reading costs.
+  unsigned read_lines(std::uint8_t* to, std::size_t pitch, unsigned wanted) {
+    std::array<JSAMPROW, kLines> rows;
+    for (unsigned i = 0; i < wanted; ++i) rows[i] = to + i * pitch;
+    return jpeg_read_scanlines(&info_, rows.data(), wanted);
+  }
+
   /// Inks are stored inverted (Adobe's convention, which all known writers follow).
   void read_cmyk(std::uint8_t* pixels) {
-    line_.resize(std::size_t{4} * info_.image_width);
+    lines_.resize(std::size_t{4} * info_.image_width);
     run(info_, error_, [&] {
       jpeg_start_decompress(&info_);
       while (info_.output_scanline < info_.output_height) {
-        JSAMPROW row = line_.data();
+        JSAMPROW row = lines_.data();
         jpeg_read_scanlines(&info_, &row, 1);
         for (const JSAMPLE* ink = row; ink != row + 4 * std::size_t{info_.output_width}; ink += 4, pixels += 3) {
           for (int c = 0; c < 3; ++c) pixels[c] = scale255(ink[c], ink[3]);
@@ -160,7 +179,7 @@ class Decompressor {
 
   jpeg_decompress_struct info_{};
   ErrorState error_;
-  std::vector<JSAMPLE> line_;
+  std::vector<JSAMPLE> lines_;
 };
 
 class Compressor {

@@ -1,4 +1,4 @@
-#include "resizer.h"
+#include "media/resizer.h"
 
 #include <algorithm>
 #include <array>
@@ -69,32 +69,34 @@ void ResizeTable::add_interpolated(int output, double scale) {
   start_[static_cast<std::size_t>(output)] = first;
 }
 
+std::int16_t ResizeTable::rounded(int output, int k) const {
+  const double exact =
+      exact_[static_cast<std::size_t>(output) * static_cast<std::size_t>(width_) + static_cast<std::size_t>(k)];
+  return static_cast<std::int16_t>(0.5 + exact * (1 << precision_));
+}
+
+std::array<int, 2> ResizeTable::used_weights(int output) const {
+  int begin = 0, end = width_;
+  while (end > 1 && rounded(output, end - 1) == 0) --end;
+  while (begin + 1 < end && rounded(output, begin) == 0) ++begin;
+  return {begin, end};
+}
+
 void ResizeTable::quantize() {
   precision_ = precision_for(*std::max_element(exact_.begin(), exact_.end()));
-  const auto rounded = [&](int output, int k) {
-    return static_cast<std::int16_t>(
-        0.5 +
-        exact_[static_cast<std::size_t>(output) * static_cast<std::size_t>(width_) + static_cast<std::size_t>(k)] *
-            (1 << precision_));
-  };
-  // Weights that are 0 at the ends of all filters would cost time and change nothing.
   taps_ = 2;
-  std::vector<std::array<int, 2>> used(static_cast<std::size_t>(outputs_));
   for (int i = 0; i < outputs_; ++i) {
-    int begin = 0, end = width_;
-    while (end > begin + 1 && rounded(i, end - 1) == 0) --end;
-    while (begin + 1 < end && rounded(i, begin) == 0) ++begin;
-    used[static_cast<std::size_t>(i)] = {begin, end};
+    const auto [begin, end] = used_weights(i);
     taps_ = std::max(taps_, (end - begin + 1) / 2 * 2);
   }
   weights_.assign(static_cast<std::size_t>(outputs_) * static_cast<std::size_t>(taps_), 0);
   for (int i = 0; i < outputs_; ++i) {
-    const auto [begin, end] = used[static_cast<std::size_t>(i)];
-    auto& start = start_[static_cast<std::size_t>(i)];
+    const auto [begin, end] = used_weights(i);
+    std::int32_t& start = start_[static_cast<std::size_t>(i)];
     // Filters at the far end begin earlier, with zeros, so that they do not read behind the last input.
-    const int first = start + begin, shifted = std::max(std::min(first, inputs_ - taps_), 0);
-    start = shifted;
-    std::int16_t* weights = weights_.data() + static_cast<std::ptrdiff_t>(i) * taps_ + (first - shifted);
+    const int first = start + begin;
+    start = std::max(std::min(first, inputs_ - taps_), 0);
+    std::int16_t* weights = weights_.data() + static_cast<std::ptrdiff_t>(i) * taps_ + (first - start);
     for (int k = begin; k < end; ++k) weights[k - begin] = rounded(i, k);
   }
 }

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
-#include "image_kernels.h"
+#include "media/image_kernels.h"
 
 namespace mmtrain::media::detail {
 
@@ -23,6 +24,10 @@ class ResizeTable {
   void add_filtered(int output, double scale, double support);
   void add_interpolated(int output, double scale);
   void quantize();
+  /// A weight as a fixed-point number, and the range of those of an output that are not 0: the others would cost time
+  /// and change nothing.
+  std::int16_t rounded(int output, int k) const;
+  std::array<int, 2> used_weights(int output) const;
 
   int inputs_ = 0, outputs_ = 0, taps_ = 0, precision_ = 0;
   bool antialias_ = false;

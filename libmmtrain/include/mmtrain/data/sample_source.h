@@ -15,6 +15,13 @@ namespace mmtrain {
 /// source is either the files or a `DecodeCache` of them, and the dataset cannot tell which.
 class MMTRAIN_API SampleSource {
  public:
+  /// Memory that one thread reuses from sample to sample. What the parts hold between calls is the source's affair.
+  struct Scratch {
+    std::vector<std::byte> file;
+    std::vector<std::uint8_t> decoded;
+    std::vector<std::span<const std::byte>> fields;
+  };
+
   virtual ~SampleSource() = default;
 
   /// Fixed shapes and types of the tensors of one sample, e.g. `image` uint8 `[64,64,3]`.
@@ -22,19 +29,15 @@ class MMTRAIN_API SampleSource {
   virtual std::int64_t size() const = 0;
 
   /// The tensors of sample `index` as row-major bytes. The spans point either into memory of the source (no copy) or
-  /// into `scratch`, which the caller keeps for reuse by the same thread; they are valid until the next call with the
-  /// same scratch. Thread-safe for different scratches. Throws `DataError` with the reason for a bad sample.
-  struct Scratch {
-    std::vector<std::byte> file, decoded;
-    std::vector<std::span<const std::byte>> fields;
-  };
+  /// into `scratch`; they are valid until the next call with the same scratch. Thread-safe for different scratches.
+  /// Throws `DataError` with the reason for a bad sample.
   virtual std::span<const std::span<const std::byte>> read(std::int64_t index, Scratch& scratch) const = 0;
 
   /// How messages call sample `index`.
   virtual std::string sample_name(std::int64_t index) const = 0;
 
   /// Text that changes whenever the decoded bytes may change: list of sources with size and time of change, decode
-  /// options. A cache built for another text is stale.
+  /// options. A cache built for another text is stale. May take a moment: it may look at every file.
   virtual std::string fingerprint() const = 0;
 };
 

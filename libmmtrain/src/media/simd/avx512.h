@@ -1,6 +1,6 @@
 #pragma once
 
-#include "x86_common.h"
+#include "media/simd/x86_common.h"
 
 // The vocabulary of image_kernels.inl for AVX512 F, BW, DQ and VL; scalar.h says what each word means.
 namespace mmtrain::media::detail {

@@ -42,6 +42,8 @@ inline RgbParts load_pixels(const std::uint8_t* p) {
   return {{{{static_cast<float>(p[0])}}, {{static_cast<float>(p[1])}}, {{static_cast<float>(p[2])}}}};
 }
 
+inline std::uint8_t to_byte(std::int32_t v) { return static_cast<std::uint8_t>(v < 0 ? 0 : v > 255 ? 255 : v); }
+
 /// Weighted sums of `kBytes` neighbouring bytes.
 inline constexpr std::size_t kBytes = 1;
 class ByteSums {
@@ -50,40 +52,35 @@ class ByteSums {
   void add(const std::uint8_t* a, const std::uint8_t* b, const std::int16_t* weights) {
     sum_ += *a * weights[0] + *b * weights[1];
   }
-  void store(int precision, std::uint8_t* out) const {
-    const std::int32_t value = sum_ >> precision;
-    *out = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
-  }
+  void store(int precision, std::uint8_t* out) const { *out = to_byte(sum_ >> precision); }
 
  private:
   std::int32_t sum_;
 };
 
-/// Weighted sums of RGB pixels, one of each of two rows.
-class PixelSums {
- public:
-  explicit PixelSums(std::int32_t start) : first_{start, start, start}, second_{start, start, start} {}
-  void add(const std::uint8_t* first, const std::uint8_t* second, const std::int16_t* weights) {
+/// Weighted sums of one RGB pixel of each of two rows.
+struct PixelSums {
+  std::int32_t first[3], second[3];
+
+  explicit PixelSums(std::int32_t start) : first{start, start, start}, second{start, start, start} {}
+  void add(const std::uint8_t* first_pixels, const std::uint8_t* second_pixels, const std::int16_t* weights) {
     for (int c = 0; c < 3; ++c) {
-      first_[c] += first[c] * weights[0] + first[c + 3] * weights[1];
-      second_[c] += second[c] * weights[0] + second[c + 3] * weights[1];
+      first[c] += first_pixels[c] * weights[0] + first_pixels[c + 3] * weights[1];
+      second[c] += second_pixels[c] * weights[0] + second_pixels[c + 3] * weights[1];
     }
   }
-  void store(int precision, std::uint8_t* first, std::uint8_t* second) const {
-    for (int c = 0; c < 3; ++c) {
-      first[c] = clamp(first_[c] >> precision);
-      second[c] = clamp(second_[c] >> precision);
-    }
-  }
-  /// May write one byte too many, which the next pixel overwrites.
-  void store_wide(int precision, std::uint8_t* first, std::uint8_t* second) const { store(precision, first, second); }
-
- private:
-  static std::uint8_t clamp(std::int32_t v) { return static_cast<std::uint8_t>(v < 0 ? 0 : v > 255 ? 255 : v); }
-
-  std::int32_t first_[3];
-  std::int32_t second_[3];
 };
+
+/// Writes `kGroup` pixels of each of two rows; `sums(i)` are those of the i-th.
+inline constexpr int kGroup = 1;
+template <class Sums>
+inline void store_group(const Sums& sums, int precision, std::uint8_t* first, std::uint8_t* second) {
+  const PixelSums pixel = sums(0);
+  for (int c = 0; c < 3; ++c) {
+    first[c] = to_byte(pixel.first[c] >> precision);
+    second[c] = to_byte(pixel.second[c] >> precision);
+  }
+}
 
 }  // namespace
 }  // namespace mmtrain::media::detail

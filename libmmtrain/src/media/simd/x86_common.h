@@ -51,7 +51,7 @@ inline std::int32_t load_weight_pair(const std::int16_t* weights) {
   return pair;
 }
 
-/// Weighted sums of RGB pixels, one of each of two rows: 3 of 4 lanes in each half of a 256-bit vector.
+/// Weighted sums of one RGB pixel of each of two rows: 3 of 4 lanes in each half, the first row in the lower one.
 class PixelSums {
  public:
   explicit PixelSums(std::int32_t start) : sums_(_mm256_set1_epi32(start)) {}
@@ -63,37 +63,37 @@ class PixelSums {
     // r0 g0 b0 r1 g1 b1 -> (r0, r1) (g0, g1) (b0, b1) as 16-bit pairs.
     const __m256i order =
         _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
-    const __m256i pairs = _mm256_shuffle_epi8(pixels, order);
-    sums_ = _mm256_add_epi32(sums_, _mm256_madd_epi16(pairs, _mm256_set1_epi32(load_weight_pair(weights))));
+    const __m256i products =
+        _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, order), _mm256_set1_epi32(load_weight_pair(weights)));
+    sums_ = _mm256_add_epi32(sums_, products);
   }
 
-  /// Writes 4 bytes a row: the next pixel overwrites the one too many.
-  void store_wide(int precision, std::uint8_t* first, std::uint8_t* second) const {
-    const Pair pair = finish(precision);
-    std::memcpy(first, &pair.first, 4);
-    std::memcpy(second, &pair.second, 4);
-  }
-
-  void store(int precision, std::uint8_t* first, std::uint8_t* second) const {
-    const Pair pair = finish(precision);
-    std::memcpy(first, &pair.first, 3);
-    std::memcpy(second, &pair.second, 3);
-  }
+  __m256i shifted(__m128i count) const { return _mm256_sra_epi32(sums_, count); }
 
  private:
-  struct Pair {
-    std::int32_t first, second;
-  };
-
-  Pair finish(int precision) const {
-    const __m256i shifted = _mm256_sra_epi32(sums_, _mm_cvtsi32_si128(precision));
-    const __m256i words = _mm256_packs_epi32(shifted, shifted);
-    const __m256i bytes = _mm256_packus_epi16(words, words);
-    return {_mm_cvtsi128_si32(_mm256_castsi256_si128(bytes)), _mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1))};
-  }
-
   __m256i sums_;
 };
+
+inline void store_four_pixels(std::uint8_t* out, __m128i bytes) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
+  const std::int32_t rest = _mm_extract_epi32(bytes, 2);
+  std::memcpy(out + 8, &rest, sizeof rest);
+}
+
+/// Writes `kGroup` pixels of each of two rows; `sums(i)` are those of the i-th.
+inline constexpr int kGroup = 4;
+template <class Sums>
+inline void store_group(const Sums& sums, int precision, std::uint8_t* first, std::uint8_t* second) {
+  const __m128i count = _mm_cvtsi32_si128(precision);
+  const __m256i low = _mm256_packs_epi32(sums(0).shifted(count), sums(1).shifted(count));
+  const __m256i high = _mm256_packs_epi32(sums(2).shifted(count), sums(3).shifted(count));
+  // Closes the gap that every fourth byte is.
+  const __m256i order =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
+  const __m256i bytes = _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), order);
+  store_four_pixels(first, _mm256_castsi256_si128(bytes));
+  store_four_pixels(second, _mm256_extracti128_si256(bytes, 1));
+}
 
 }  // namespace
 }  // namespace mmtrain::media::detail

@@ -158,7 +158,7 @@ Color random_color(RandomStream& random) {
 
 // A color that stands out from the others, drawn from the same distribution for every class.
 Color distinct_color(RandomStream& random, std::initializer_list<Color> others) {
-  constexpr double kLeast = 120;
+  constexpr double kLeast = 130;
   while (true) {
     const Color color = random_color(random);
     if (std::all_of(others.begin(), others.end(), [&](const Color& o) { return distance(color, o) >= kLeast; })) {
@@ -170,14 +170,17 @@ Color distinct_color(RandomStream& random, std::initializer_list<Color> others) 
 // Where the shape lies and what it is painted with.
 struct Scene {
   explicit Scene(RandomStream& random)
-      : radius(random.uniform(18, 26)),
-        center{random.uniform(radius, kDrawnSize - radius), random.uniform(radius, kDrawnSize - radius)},
+      : radius(random.uniform(19, 27)),
+        center{coordinate(random), coordinate(random)},
         angle(random.uniform(-0.2, 0.2)),
         phase{random.uniform(0, 30), random.uniform(0, 30)},
         background(random_color(random)),
         first(distinct_color(random, {background})),
         second(distinct_color(random, {background, first})),
         slope{random.uniform(-0.5, 0.5), random.uniform(-0.5, 0.5)} {}
+
+  // A quarter of the radius may lie outside: the more places, the less a linear model can make of them.
+  double coordinate(RandomStream& random) const { return random.uniform(0.75 * radius, kDrawnSize - 0.75 * radius); }
 
   double radius;
   Point center;

@@ -202,8 +202,8 @@ void Generator::write_val() {
   });
   std::string annotations;
   const auto annotate = [&](const std::string& file, int kind, const Box& box) {
-    annotations += file + '\t' + wnids_[static_cast<std::size_t>(kind)] + box_columns(box);
-    if (options_.quirks) annotations.insert(annotations.size() - 1, "\r");
+    annotations += fmt::format("{}\t{}{}", file, wnids_[static_cast<std::size_t>(kind)], box_columns(box));
+    if (options_.quirks) annotations.insert(annotations.size() - 1, 1, '\r');
   };
   for (std::size_t index = 0; index < order.size(); ++index) annotate(file_of(index), order[index], boxes[index]);
   if (options_.quirks) {

@@ -78,8 +78,8 @@ Heatmap make_heatmap(const ConfusionMatrix& confusion, bool normalize) {
 }
 
 double cell_side(std::size_t classes) {
-  const double fitting = std::floor(760.0 / static_cast<double>(classes));
-  return std::clamp(fitting, classes > 100 ? 4.0 : 6.0, 62.0);
+  const double side = classes > 100 ? 1000 : 760;
+  return std::clamp(std::floor(side / static_cast<double>(classes)), 1.0, 62.0);
 }
 
 // Sizes and places on the sheet, in pixels.

@@ -102,7 +102,7 @@ void Bucket::count_step(const Tensor& found_inf) {
 }
 
 std::vector<Bucket> make_buckets(const std::vector<torch::optim::OptimizerParamGroup>& groups,
-                                 std::vector<Bucket> old) {
+                                 std::vector<Bucket>& old) {
   std::vector<Bucket> fresh;
   std::unordered_set<const void*> seen;
   for (std::size_t group = 0; group < groups.size(); ++group) {

@@ -44,7 +44,7 @@ void use_demo_data(Options& options, const programs::Cli& cli) {
   }
   if (!cli.given("model")) options.model = "residual";
   if (!cli.given("width")) options.width = 0.25;
-  if (!cli.given("epochs")) options.epochs = 8;
+  if (!cli.given("epochs")) options.epochs = 15;
   if (!cli.given("batch_size")) options.batch_size = 32;
   if (!cli.given("lr")) options.lr = 1e-3;
   if (!cli.given("augment")) options.augment = "crop_flip";

@@ -286,7 +286,7 @@ TEST_CASE("Broken samples are skipped and counted; a split without a good one is
   for (std::int64_t k = 0; k < 50; ++k) run.data->broken.insert(k);
   Run empty({.epochs = 1});
   empty.data->broken = run.data->broken;
-  REQUIRE_THROWS_WITH(empty.fit(), Catch::Contains("no good sample"));
+  REQUIRE_THROWS_WITH(empty.fit(), Catch::Contains("not one of the 50 samples can be read"));
 }
 
 TEST_CASE("Early stopping ends a run that does not improve", "[train]") {

@@ -169,7 +169,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   }
   if (progress) progress->finish();
   report_skipped(loader, reported_train);
-  if (finished && rows == 0) throw DataError("[Trainer] the training split has no good sample left");
+  if (finished && rows == 0) throw DataError("[Trainer] the training split gave no batch: has it fewer samples than drop_last needs?");
   return finished;
 }
 
@@ -189,7 +189,7 @@ MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, con
   }
   if (progress) progress->finish();
   report_skipped(loader, reported_val);
-  if (!seen) throw DataError("[Trainer] the evaluated split has no good sample left");
+  if (!seen) throw DataError("[Trainer] the evaluated split gave no batch: has it fewer samples than drop_last needs?");
   return seen->compute();
 }
 

@@ -80,16 +80,17 @@ int bench_images(int argc, char** argv) {
   cli.add_choice("source", options.source, {"files", "cache"}, "JPEG files, or the decode-once cache of them");
   cli.add("seconds", options.seconds, "length of the measurement in seconds");
   cli.add("consume_rate", options.consume_rate,
-          "images/s that a consumer takes; then the share of time it waits is measured, in per cent. 0: as fast as it goes");
+          "images/s that a consumer takes; then the share of time it waits is measured, in per cent. 0: as fast as it "
+          "goes");
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
   if (options.data_dir.empty()) throw ConfigError("--data_dir DIR is needed: images in TinyImageNet's layout");
 
-  const auto data = datasets::tiny_imagenet(options.data_dir, "train", programs::image_transform(options.transform),
-                                            {.image_size = programs::kImageSize, .cache = options.source == "cache" ? "auto" : "off"});
-  DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 0),
-                    {.batch_size = options.batch_size,
-                     .num_workers = options.num_workers,
-                     .bad_samples = BadSamplePolicy::skip});
+  const auto data = datasets::tiny_imagenet(
+      options.data_dir, "train", programs::image_transform(options.transform),
+      {.image_size = programs::kImageSize, .cache = options.source == "cache" ? "auto" : "off"});
+  DataLoader loader(
+      data, std::make_shared<RandomSampler>(data->size(), 0),
+      {.batch_size = options.batch_size, .num_workers = options.num_workers, .bad_samples = BadSamplePolicy::skip});
   EndlessBatches batches(loader);
   for (std::int64_t rows = 0; rows < data->size();) rows += batches.next();  // page cache and buffers are warm now
 
@@ -109,7 +110,8 @@ int bench_images(int argc, char** argv) {
     rates.push_back(static_cast<double>(rows) / elapsed);
     waits.push_back(100 * (batches.waited() - waited) / elapsed);
   }
-  const std::string name = fmt::format("images/{}/{}/workers{}", options.transform, options.source, options.num_workers);
+  const std::string name =
+      fmt::format("images/{}/{}/workers{}", options.transform, options.source, options.num_workers);
   print_measurement(name, "images/s", rates);
   if (options.consume_rate > 0) {
     print_measurement(fmt::format("{}/wait_at_{:.0f}", name, options.consume_rate), "%", waits);

@@ -44,8 +44,9 @@ int run(int argc, char** argv) {
   const std::string kind = argc > 1 ? argv[1] : "";
   if (kind == "images") return make_images(argc - 1, argv + 1);
   if (kind == "--help" || kind == "-h") {
-    log::info("mmtrain_makedata images --out DIR [--seed N] [--classes K] [--per_class N] [--quirks]\n"
-              "  (mmtrain_makedata images --help lists every flag)");
+    log::info(
+        "mmtrain_makedata images --out DIR [--seed N] [--classes K] [--per_class N] [--quirks]\n"
+        "  (mmtrain_makedata images --help lists every flag)");
     return 0;
   }
   throw ConfigError(fmt::format("the first argument says what to make: images; got '{}'", kind));

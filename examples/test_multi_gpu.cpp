@@ -35,7 +35,8 @@ Outcome forward_backward(torch::Device device, double width) {
   const LossValue loss = nn::cross_entropy(logits, labels.to(device));
   (loss.sum / loss.weight).backward();
   Outcome outcome{logits.detach().cpu(), {}};
-  for (const torch::Tensor& parameter : model->module().parameters()) outcome.gradients.push_back(parameter.grad().cpu());
+  for (const torch::Tensor& parameter : model->module().parameters())
+    outcome.gradients.push_back(parameter.grad().cpu());
   return outcome;
 }
 
@@ -57,7 +58,8 @@ bool check_device(torch::Device device, const Outcome& reference, double width) 
   }
   const double logits = relative_difference(outcome.logits, reference.logits);
   return check(fmt::format("forward and backward on {}", device.str()), logits < 1e-2 && gradients < 5e-2,
-               fmt::format("largest relative difference to the first CPU pass: logits {:.1e}, gradients {:.1e}", logits, gradients));
+               fmt::format("largest relative difference to the first CPU pass: logits {:.1e}, gradients {:.1e}", logits,
+                           gradients));
 }
 
 int run(int argc, char** argv) {

@@ -48,8 +48,9 @@ void use_demo_data(Options& options, const programs::Cli& cli) {
   if (!cli.given("batch_size")) options.batch_size = 32;
   if (!cli.given("lr")) options.lr = 1e-3;
   if (!cli.given("augment")) options.augment = "crop_flip";
-  log::info(fmt::format("Demo data and defaults: --model {} --width {} --epochs {} --batch_size {} --lr {} --augment {}",
-                        options.model, options.width, options.epochs, options.batch_size, options.lr, options.augment));
+  log::info(
+      fmt::format("Demo data and defaults: --model {} --width {} --epochs {} --batch_size {} --lr {} --augment {}",
+                  options.model, options.width, options.epochs, options.batch_size, options.lr, options.augment));
 }
 
 void print_setup(const Options& options, const Config& config, const Dataset& train, const Dataset& val,
@@ -78,8 +79,10 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   seed_all(options.seed);
   apply_runtime({.deterministic = options.deterministic});
 
-  const datasets::TinyImageNetOptions read{.image_size = programs::kImageSize, .cache = options.cache, .num_workers = options.num_workers};
-  const auto train_set = datasets::tiny_imagenet(options.data_dir, "train", programs::image_transform(options.augment), read);
+  const datasets::TinyImageNetOptions read{
+      .image_size = programs::kImageSize, .cache = options.cache, .num_workers = options.num_workers};
+  const auto train_set =
+      datasets::tiny_imagenet(options.data_dir, "train", programs::image_transform(options.augment), read);
   const auto val_set = datasets::tiny_imagenet(options.data_dir, "val", programs::image_transform("none"), read);
   require_readable(train_set, "train");
   require_readable(val_set, "val");

@@ -59,7 +59,10 @@ class Points final : public Dataset {
 };
 
 struct NetImpl : torch::nn::Module {
-  NetImpl() : body(register_module("body", torch::nn::Sequential(torch::nn::Linear(6, 16), torch::nn::BatchNorm1d(16), torch::nn::ReLU(), torch::nn::Dropout(0.3), torch::nn::Linear(16, 3)))) {}
+  NetImpl()
+      : body(register_module(
+            "body", torch::nn::Sequential(torch::nn::Linear(6, 16), torch::nn::BatchNorm1d(16), torch::nn::ReLU(),
+                                          torch::nn::Dropout(0.3), torch::nn::Linear(16, 3)))) {}
   torch::Tensor forward(const torch::Tensor& x) { return body->forward(x); }
   torch::nn::Sequential body;
 };
@@ -87,7 +90,8 @@ struct Run {
       : net(seeded()),
         train(data, std::make_shared<RandomSampler>(50, 3),
               {.batch_size = 8, .num_workers = workers, .bad_samples = BadSamplePolicy::skip, .seed = 3}),
-        val(data, std::make_shared<SequentialSampler>(50), {.batch_size = 16, .bad_samples = BadSamplePolicy::skip, .seed = 4}),
+        val(data, std::make_shared<SequentialSampler>(50),
+            {.batch_size = 16, .bad_samples = BadSamplePolicy::skip, .seed = 4}),
         trainer(as_model(net), optimizer(net, kind), cross_entropy_loss(),
                 (options.progress = false, std::move(options))) {}
 
@@ -130,9 +134,10 @@ TEST_CASE("A training step equals a plain LibTorch loop bit for bit", "[train]")
     torch::manual_seed(k);
     const StepResult result = step.run(batch);
     torch::manual_seed(k);
-    const torch::Tensor loss = torch::nn::functional::cross_entropy(
-        theirs->forward(batch.inputs[0].value()), batch.target,
-        torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum)) / 8;
+    const torch::Tensor loss =
+        torch::nn::functional::cross_entropy(theirs->forward(batch.inputs[0].value()), batch.target,
+                                             torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum)) /
+        8;
     loss.backward();
     other.step();
     other.zero_grad();
@@ -146,7 +151,8 @@ TEST_CASE("Rows of weight zero change neither loss nor gradient, whatever they h
   torch::Tensor padded = torch::cat({logits, torch::full({1, 3}, -INFINITY)}).requires_grad_();
   torch::Tensor plain = logits.clone().requires_grad_();
   const LossValue a = nn::cross_entropy(plain, target);
-  const LossValue b = nn::cross_entropy(padded, torch::cat({target, torch::tensor({0})}), torch::tensor({1., 1., 1., 1., 1., 0.}));
+  const LossValue b =
+      nn::cross_entropy(padded, torch::cat({target, torch::tensor({0})}), torch::tensor({1., 1., 1., 1., 1., 0.}));
   (a.sum / a.weight).backward();
   (b.sum / b.weight).backward();
   REQUIRE(b.weight.item<double>() == 5);
@@ -205,7 +211,8 @@ TEST_CASE("A resumed run equals an unbroken one bit for bit, wherever it was int
     REQUIRE(actual.history[k].global_step == expected.history[k].global_step);
   }
   REQUIRE(actual.best_epoch == expected.best_epoch);
-  require_equal(load_checkpoint(whole / "checkpoints/last").optimizer, load_checkpoint(broken / "checkpoints/last").optimizer);
+  require_equal(load_checkpoint(whole / "checkpoints/last").optimizer,
+                load_checkpoint(broken / "checkpoints/last").optimizer);
 }
 
 TEST_CASE("Optimizer state survives by parameter name, not by position", "[train][checkpoint]") {
@@ -331,8 +338,9 @@ TEST_CASE("Run directories are numbered, and the newest unfinished one is found"
 TEST_CASE("Channels-last training gives the numbers of contiguous training", "[train]") {
   const auto losses = [](bool channels_last) {
     torch::manual_seed(5);
-    torch::nn::Sequential net(torch::nn::Conv2d(torch::nn::Conv2dOptions(3, 8, 3).padding(1)), torch::nn::BatchNorm2d(8),
-                              torch::nn::ReLU(), torch::nn::AdaptiveAvgPool2d(1), torch::nn::Flatten(), torch::nn::Linear(8, 4));
+    torch::nn::Sequential net(torch::nn::Conv2d(torch::nn::Conv2dOptions(3, 8, 3).padding(1)),
+                              torch::nn::BatchNorm2d(8), torch::nn::ReLU(), torch::nn::AdaptiveAvgPool2d(1),
+                              torch::nn::Flatten(), torch::nn::Linear(8, 4));
     auto sgd = std::make_shared<torch::optim::SGD>(net->parameters(), 0.1);
     TrainStep step(as_model(net), sgd, cross_entropy_loss(), {.channels_last = channels_last});
     std::vector<float> result;

@@ -30,8 +30,9 @@ std::string version_text() {
 
 // The type a value has in a configuration file.
 template <class T>
-using Stored = std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> || std::is_same_v<T, std::string>,
-                                  T, std::int64_t>;
+using Stored =
+    std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> || std::is_same_v<T, std::string>, T,
+                       std::int64_t>;
 
 }  // namespace
 
@@ -120,7 +121,8 @@ void Cli::reject_unknown_flags() const {
   std::vector<std::string> known = {"--config", "--print_config", "--version", "--help"};
   for (const Entry& entry : entries_) known.push_back("--" + entry.name);
   if (!unknown.front().starts_with("-")) {
-    throw mmtrain::ConfigError(fmt::format("unexpected argument '{}': options begin with -- (see --help)", unknown.front()));
+    throw mmtrain::ConfigError(
+        fmt::format("unexpected argument '{}': options begin with -- (see --help)", unknown.front()));
   }
   const std::string flag = unknown.front().substr(0, unknown.front().find('='));
   throw mmtrain::ConfigError(

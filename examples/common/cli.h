@@ -1,9 +1,9 @@
 #pragma once
 
+#include <mmtrain/core/config.h>
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
-#include <mmtrain/core/config.h>
 #include <optional>
 #include <string>
 #include <vector>

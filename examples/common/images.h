@@ -9,8 +9,8 @@ namespace programs {
 /// Height and width of the study's images.
 inline constexpr int kImageSize = 64;
 
-/// Transforms by name: `reference` (random resized crop, flip, color jitter), `crop_flip` (crop of the image padded by 4,
-/// flip), `none`; each ends with ImageNet's mean and standard deviation.
+/// Transforms by name: `reference` (random resized crop, flip, color jitter), `crop_flip` (crop of the image padded by
+/// 4, flip), `none`; each ends with ImageNet's mean and standard deviation.
 inline mmtrain::media::ImageTransform image_transform(const std::string& name) {
   using namespace mmtrain::media;
   if (name == "reference") {

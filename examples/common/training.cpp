@@ -30,9 +30,19 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {"epochs",      "num_workers", "device", "quiet",      "print_every",
-                                         "resume",      "output_dir",  "name",   "cache",      "evaluate",
-                                         "early_stopping_patience",    "summary", "data_dir"};
+const std::set<std::string> kFreeKeys = {"epochs",
+                                         "num_workers",
+                                         "device",
+                                         "quiet",
+                                         "print_every",
+                                         "resume",
+                                         "output_dir",
+                                         "name",
+                                         "cache",
+                                         "evaluate",
+                                         "early_stopping_patience",
+                                         "summary",
+                                         "data_dir"};
 
 void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
   const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
@@ -42,9 +52,10 @@ void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
     if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
   }
   if (different.empty()) return;
-  throw mmtrain::ConfigError(fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
-                                         "new run under another --name",
-                                         run_dir.string(), fmt::join(different, ", ")));
+  throw mmtrain::ConfigError(
+      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
+                  "new run under another --name",
+                  run_dir.string(), fmt::join(different, ", ")));
 }
 
 RunPlan take_up(const fs::path& run_dir, const mmtrain::Config& config) {
@@ -71,7 +82,8 @@ RunPlan find_or_create(const TrainingOptions& options, const mmtrain::Config& co
   const std::optional<mmtrain::FoundRun> found = mmtrain::find_run(options.output_dir, options.name);
   if (!found) return create();
   if (found->finished) {
-    const std::int64_t done = mmtrain::Config::load(found->path / "config.json").get<std::int64_t>("epochs").value_or(0);
+    const std::int64_t done =
+        mmtrain::Config::load(found->path / "config.json").get<std::int64_t>("epochs").value_or(0);
     if (done >= options.epochs) return {found->path, {}, found->result};
   }
   return take_up(found->path, config);
@@ -129,7 +141,8 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");
   cli.add("momentum", momentum, "momentum of sgd and rmsprop");
-  cli.add("early_stopping_patience", early_stopping_patience, "epochs without a better validation accuracy, 0: never stop");
+  cli.add("early_stopping_patience", early_stopping_patience,
+          "epochs without a better validation accuracy, 0: never stop");
   cli.add("print_every", print_every, "epochs between printed lines");
   cli.add("summary", summary, "print the layers of the model and end");
   cli.add("quiet", quiet, "print warnings, errors and the result only");
@@ -172,8 +185,8 @@ void print_summary(const torch::nn::Module& module) {
   mmtrain::log::info(fmt::format("{:<44} {:>22} {:>14}", "parameter", "shape", "elements"));
   for (const auto& item : module.named_parameters()) {
     const torch::Tensor& tensor = item.value();
-    mmtrain::log::info(fmt::format("{:<44} {:>22} {:>14}", item.key(), fmt::format("{}", fmt::join(tensor.sizes(), "x")),
-                                   tensor.numel()));
+    mmtrain::log::info(fmt::format("{:<44} {:>22} {:>14}", item.key(),
+                                   fmt::format("{}", fmt::join(tensor.sizes(), "x")), tensor.numel()));
     total += tensor.numel();
     trainable += tensor.requires_grad() ? tensor.numel() : 0;
   }
@@ -226,9 +239,9 @@ int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Mode
   mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), mmtrain::cross_entropy_loss(),
                            {.device = device, .channels_last = true, .progress = !options.quiet});
   const mmtrain::MetricValues values = trainer.evaluate(val, options.limit_val_batches);
-  mmtrain::log::info(fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
-                                 values.loss, 100 * values.accuracy, 100 * values.top5, values.f1_macro,
-                                 values.f1_weighted));
+  mmtrain::log::info(
+      fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
+                  values.loss, 100 * values.accuracy, 100 * values.top5, values.f1_macro, values.f1_weighted));
   mmtrain::log::info(mmtrain::classification_report(values.confusion, val.dataset().class_names()));
   return 0;
 }

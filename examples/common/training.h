@@ -2,13 +2,13 @@
 
 #include <torch/optim/optimizer.h>
 
-#include <cstdint>
-#include <filesystem>
-#include <memory>
 #include <mmtrain/batch/model.h>
 #include <mmtrain/core/config.h>
 #include <mmtrain/data/data_loader.h>
 #include <mmtrain/train/trainer.h>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -44,7 +44,8 @@ struct RunPlan {
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config);
 
 /// LibTorch's optimizer called `options.optimizer` over the trainable parameters of `module`.
-std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module, const TrainingOptions& options);
+std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
+                                                        const TrainingOptions& options);
 
 /// Loads `--pretrained`: whatever fits by name and shape, with a report of the rest.
 void load_pretrained(torch::nn::Module& module, const std::string& path);
@@ -52,13 +53,15 @@ void load_pretrained(torch::nn::Module& module, const std::string& path);
 /// Prints the layers of `module` with their parameter counts.
 void print_summary(const torch::nn::Module& module);
 
-/// The one device that `--device` names. Throws `mmtrain::DeviceError` if it is not there, and `ConfigError` for several.
+/// The one device that `--device` names. Throws `mmtrain::DeviceError` if it is not there, and `ConfigError` for
+/// several.
 torch::Device single_device(const std::string& device);
 
 /// The Trainer's options as the flags give them.
 mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan, torch::Device device);
 
-/// Trains, tests the best weights on `val`, writes `test_results.json` and prints the result line. Returns the exit code.
+/// Trains, tests the best weights on `val`, writes `test_results.json` and prints the result line. Returns the exit
+/// code.
 int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, mmtrain::Model& model, mmtrain::DataLoader& train,
                  mmtrain::DataLoader& val, torch::Device device);
 

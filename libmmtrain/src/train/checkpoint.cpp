@@ -21,7 +21,8 @@ constexpr const char* kStateFile = "state.json";
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw DataError(fmt::format("[load_checkpoint] {} cannot be read: the checkpoint is incomplete", path.string()));
+  if (!file)
+    throw DataError(fmt::format("[load_checkpoint] {} cannot be read: the checkpoint is incomplete", path.string()));
   return {std::istreambuf_iterator<char>(file), {}};
 }
 

@@ -73,12 +73,16 @@ void TensorBoardLogger::on_fit_begin(const FitInfo& info) {
 
 void TensorBoardLogger::on_epoch_end(const EpochRecord& record) {
   if (!impl_->events) return;
-  const std::pair<const char*, double> scalars[] = {
-      {"loss/train", record.train_loss},          {"loss/val", record.val_loss},
-      {"accuracy/train", record.train_acc},       {"accuracy/val", record.val_acc},
-      {"accuracy_top5/val", record.val_top5},     {"f1_macro/val", record.val_f1_macro},
-      {"f1_weighted/val", record.val_f1_weighted}, {"lr", record.lr},
-      {"samples_per_second", record.samples_per_second}, {"data_wait_pct", record.data_wait_pct}};
+  const std::pair<const char*, double> scalars[] = {{"loss/train", record.train_loss},
+                                                    {"loss/val", record.val_loss},
+                                                    {"accuracy/train", record.train_acc},
+                                                    {"accuracy/val", record.val_acc},
+                                                    {"accuracy_top5/val", record.val_top5},
+                                                    {"f1_macro/val", record.val_f1_macro},
+                                                    {"f1_weighted/val", record.val_f1_weighted},
+                                                    {"lr", record.lr},
+                                                    {"samples_per_second", record.samples_per_second},
+                                                    {"data_wait_pct", record.data_wait_pct}};
   for (const auto& [tag, value] : scalars) impl_->events->add_scalar(tag, static_cast<float>(value), record.epoch);
   impl_->events->flush();
 }
@@ -96,14 +100,10 @@ void write_test_results(const std::filesystem::path& path, const MetricValues& v
                        {"f1", one.f1},
                        {"support", one.support}});
   }
-  const nlohmann::ordered_json results = {{"loss", values.loss},
-                                          {"accuracy", values.accuracy},
-                                          {"top5_accuracy", values.top5},
-                                          {"f1_macro", values.f1_macro},
-                                          {"f1_weighted", values.f1_weighted},
-                                          {"samples", values.rows},
-                                          {"classes", std::move(classes)},
-                                          {"confusion_matrix", values.confusion}};
+  const nlohmann::ordered_json results = {
+      {"loss", values.loss},           {"accuracy", values.accuracy},         {"top5_accuracy", values.top5},
+      {"f1_macro", values.f1_macro},   {"f1_weighted", values.f1_weighted},   {"samples", values.rows},
+      {"classes", std::move(classes)}, {"confusion_matrix", values.confusion}};
   write_file_atomic(path, results.dump(2) + "\n");
 }
 

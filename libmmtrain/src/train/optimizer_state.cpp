@@ -99,8 +99,7 @@ StateDict optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::M
   return result;
 }
 
-void load_optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::Module& module,
-                          const StateDict& state) {
+void load_optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::Module& module, const StateDict& state) {
   torch::NoGradGuard no_grad;
   std::size_t used = 0;
   ska::flat_hash_map<void*, std::unique_ptr<OptimizerParamState>> loaded;
@@ -130,10 +129,11 @@ void load_optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::M
     if (used != before) loaded[parameter.unsafeGetTensorImpl()] = std::move(entry);
   }
   if (used != state.size()) {
-    throw DataError(fmt::format(
-        "[load_optimizer_state] {} of {} entries belong to no parameter of this optimizer: the checkpoint is of another "
-        "model or optimizer",
-        state.size() - used, state.size()));
+    throw DataError(
+        fmt::format("[load_optimizer_state] {} of {} entries belong to no parameter of this optimizer: the checkpoint "
+                    "is of another "
+                    "model or optimizer",
+                    state.size() - used, state.size()));
   }
   optimizer.state() = std::move(loaded);
 }

@@ -31,8 +31,7 @@ torch::Tensor TrainStep::forward(const Batch& batch) {
   inputs.reserve(batch.inputs.size());
   for (const auto& input : batch.inputs) {
     const torch::Tensor& tensor = input.value();
-    inputs.insert(input.key(),
-                  tensor.dim() == 4 ? tensor.contiguous(torch::MemoryFormat::ChannelsLast) : tensor);
+    inputs.insert(input.key(), tensor.dim() == 4 ? tensor.contiguous(torch::MemoryFormat::ChannelsLast) : tensor);
   }
   return model_->forward(inputs);
 }

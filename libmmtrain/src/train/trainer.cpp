@@ -23,7 +23,8 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr int kStateFormat = 1;
-constexpr std::int64_t kProgressInterval = 10;  // steps between readings of the loss, each of which waits for the device
+constexpr std::int64_t kProgressInterval =
+    10;  // steps between readings of the loss, each of which waits for the device
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -102,8 +103,8 @@ struct Trainer::Impl {
   std::int64_t epoch = 0;  ///< epochs finished
   std::int64_t batch = 0;  ///< batches of the next epoch already trained on
   std::int64_t global_step = 0;
-  std::int64_t rows = 0;         ///< rows trained on in the open epoch
-  double train_seconds = 0;      ///< of the open epoch, before a resume
+  std::int64_t rows = 0;     ///< rows trained on in the open epoch
+  double train_seconds = 0;  ///< of the open epoch, before a resume
   double wait_seconds = 0;
   std::int64_t epochs_since_best = 0;
   FitResult result;
@@ -169,7 +170,8 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   }
   if (progress) progress->finish();
   report_skipped(loader, reported_train);
-  if (finished && rows == 0) throw DataError("[Trainer] the training split gave no batch: has it fewer samples than drop_last needs?");
+  if (finished && rows == 0)
+    throw DataError("[Trainer] the training split gave no batch: has it fewer samples than drop_last needs?");
   return finished;
 }
 
@@ -239,8 +241,7 @@ void Trainer::Impl::save(const char* name) {
   append(checkpoint.optimizer, "optimizer/", optimizer_state(step.optimizer(), module()));
   checkpoint.optimizer.insert("generator/cpu", at::globalContext().defaultGenerator(at::kCPU).get_state());
   if (options.device.is_cuda()) {
-    checkpoint.optimizer.insert("generator/device",
-                                at::globalContext().defaultGenerator(options.device).get_state());
+    checkpoint.optimizer.insert("generator/device", at::globalContext().defaultGenerator(options.device).get_state());
   }
   if (metrics) {
     const std::vector<torch::Tensor> running = metrics->state();

@@ -17,12 +17,12 @@ struct EpochRecord {
   std::int64_t global_step = 0;  ///< optimizer steps since the start of training
   double train_loss = 0, train_acc = 0;
   double val_loss = 0, val_acc = 0, val_top5 = 0, val_f1_macro = 0, val_f1_weighted = 0;
-  double lr = 0;                  ///< of the first parameter group
-  double epoch_seconds = 0;       ///< training and validation
-  double samples_per_second = 0;  ///< of training
-  double data_wait_pct = 0;       ///< share of the training time spent waiting for batches, per cent
+  double lr = 0;                     ///< of the first parameter group
+  double epoch_seconds = 0;          ///< training and validation
+  double samples_per_second = 0;     ///< of training
+  double data_wait_pct = 0;          ///< share of the training time spent waiting for batches, per cent
   std::int64_t skipped_samples = 0;  ///< samples that could not be read, so far
-  bool best = false;              ///< the best validation result so far
+  bool best = false;                 ///< the best validation result so far
 };
 
 /// What a finished, stopped or interrupted `Trainer::fit` returns.
@@ -37,10 +37,10 @@ struct FitResult {
 
 /// What a callback may know when training begins.
 struct FitInfo {
-  std::int64_t epochs = 0;         ///< planned
-  std::int64_t first_epoch = 1;    ///< above 1 when the run was resumed
+  std::int64_t epochs = 0;           ///< planned
+  std::int64_t first_epoch = 1;      ///< above 1 when the run was resumed
   std::vector<EpochRecord> history;  ///< epochs done before
-  std::filesystem::path run_dir;   ///< empty: nothing is written
+  std::filesystem::path run_dir;     ///< empty: nothing is written
   std::vector<std::string> class_names;
 };
 

@@ -25,9 +25,20 @@ const std::string& Case::text(const std::string& name) const {
 }
 
 std::shared_ptr<Model> Case::fresh_model(bool dropout) const {
-  return make_model(
-      text("model"),
-      {.num_classes = static_cast<std::int64_t>(number("num_classes")), .width = number("width"), .dropout = dropout});
+  const torch::Tensor& image = input("image");
+  std::shared_ptr<Model> model =
+      make_model(text("model"), {.num_classes = static_cast<std::int64_t>(number("num_classes")),
+                                 .width = number("width"),
+                                 .image_size = image.size(-1),
+                                 .dropout = dropout});
+  // As Python's module.to(dtype) does; LibTorch's would turn the integer buffers of batch norm into floats too.
+  const auto convert = [&](torch::Tensor& tensor) {
+    if (tensor.is_floating_point()) tensor.set_data(tensor.to(image.scalar_type()));
+  };
+  torch::NoGradGuard no_grad;
+  for (torch::Tensor& parameter : model->module().parameters()) convert(parameter);
+  for (torch::Tensor& buffer : model->module().buffers()) convert(buffer);
+  return model;
 }
 
 std::shared_ptr<Model> Case::model(bool dropout) const {

@@ -38,6 +38,7 @@ using Stored =
 
 Cli::Cli(const std::string& program, const std::string& description) : app_(description, program) {
   app_.allow_extras();  // refused by ourselves, with the nearest known name
+  app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a script's flag can be overruled
   app_.get_formatter()->column_width(48);
   app_.add_option("--config", config_path_, "JSON file with options by name; flags win over it")->type_name("FILE");
   app_.add_flag("--print_config,--print-config", print_config_, "print the merged options as JSON and end");

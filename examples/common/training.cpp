@@ -82,6 +82,7 @@ RunPlan find_or_create(const TrainingOptions& options, const mmtrain::Config& co
   const std::optional<mmtrain::FoundRun> found = mmtrain::find_run(options.output_dir, options.name);
   if (!found) return create();
   if (found->finished) {
+    require_same_config(found->path, config);
     const std::int64_t done =
         mmtrain::Config::load(found->path / "config.json").get<std::int64_t>("epochs").value_or(0);
     if (done >= options.epochs) return {found->path, {}, found->result};

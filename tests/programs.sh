@@ -22,10 +22,11 @@ expect() {
 "$bin/mmtrain_makedata" images --out again --classes 4 --per_class 10 --seed 3 --quirks >/dev/null
 diff -r data again || fail "the same seed gave other files"
 
-train() { "$bin/tiny_imagenet_experiments" --data_dir data --model residual --width 0.25 --batch_size 8 --num_workers 2 "$@"; }
+# An array, not a function: in the background a function runs in a shell of its own, which would get the signals.
+train=("$bin/tiny_imagenet_experiments" --data_dir data --model residual --width 0.25 --batch_size 8 --num_workers 2)
 
 # A run leaves everything behind, and skips what is broken by name.
-expect 0 'result {' train --name first --epochs 2
+expect 0 'result {' "${train[@]}" --name first --epochs 2
 last=$(tail -n 1 output.txt)
 [[ $last == 'result {'*'"world_size":1}' ]] || fail "the last line is not the result: $last"
 grep -q 'skipped .*JPEG' output.txt || fail "broken images were not named"
@@ -38,12 +39,12 @@ compgen -G "$run/events.out.tfevents.*" >/dev/null || fail "there are no TensorB
 [[ $(wc -l <"$run/metrics.csv") -eq 3 ]] || fail "metrics.csv has not one row an epoch"
 
 # The same without the cache, with other workers: the same losses.
-expect 0 'result {' train --name plain --epochs 2 --cache off --num_workers 0
+expect 0 'result {' "${train[@]}" --name plain --epochs 2 --cache off --num_workers 0
 [[ $(cut -d, -f1-8 "$run/metrics.csv") == $(cut -d, -f1-8 runs/tiny_imagenet_experiments/plain/metrics.csv) ]] ||
   fail "cache and workers change the losses"
 
 # Killed and taken up: the losses of the unbroken run. Finished: the result again.
-train --name killed --epochs 40 >killed.txt 2>&1 &
+"${train[@]}" --name killed --epochs 40 >killed.txt 2>&1 &
 pid=$!
 for _ in $(seq 300); do
   [[ ! -f runs/tiny_imagenet_experiments/killed/checkpoints/last/state.json ]] || break
@@ -51,16 +52,16 @@ for _ in $(seq 300); do
 done
 kill -9 "$pid"
 wait "$pid" 2>/dev/null || true
-expect 0 'Resuming' train --name killed --epochs 3 --resume auto
-expect 0 'result {' train --name unbroken --epochs 3
+expect 0 'Resuming' "${train[@]}" --name killed --epochs 3 --resume auto
+expect 0 'result {' "${train[@]}" --name unbroken --epochs 3
 [[ $(cut -d, -f1-8 runs/tiny_imagenet_experiments/killed/metrics.csv | head -n 4) == \
    $(cut -d, -f1-8 runs/tiny_imagenet_experiments/unbroken/metrics.csv | head -n 4) ]] ||
   fail "the resumed run differs from the unbroken one"
-expect 0 'result {' train --name unbroken --epochs 3 --resume auto
-expect 2 'lr differ' train --name unbroken --epochs 3 --resume auto --lr 0.5
+expect 0 'result {' "${train[@]}" --name unbroken --epochs 3 --resume auto
+expect 2 'lr differ' "${train[@]}" --name unbroken --epochs 3 --resume auto --lr 0.5
 
 # A signal ends the run after a step, saved.
-train --name stopped --epochs 400 >stopped.txt 2>&1 &
+"${train[@]}" --name stopped --epochs 400 >stopped.txt 2>&1 &
 pid=$!
 for _ in $(seq 300); do
   ! grep -q 'First batch' stopped.txt || break
@@ -73,19 +74,19 @@ wait "$pid" || code=$?
 [[ -f runs/tiny_imagenet_experiments/stopped/checkpoints/last/state.json ]] || fail "nothing was saved after SIGTERM"
 
 # Wrong use.
-expect 0 'Test Acc' train --evaluate "$run/checkpoints/best"
-expect 2 "no directory '/nope'" train --data_dir /nope
+expect 0 'Test Acc' "${train[@]}" --evaluate "$run/checkpoints/best"
+expect 2 "no directory '/nope'" "${train[@]}" --data_dir /nope
 mkdir empty
-expect 2 'wnids.txt' train --data_dir empty
-expect 2 'did you mean --batch_size' train --bach_size 3
-expect 2 'batch_size must be positive, got 0' train --batch_size 0
+expect 2 'wnids.txt' "${train[@]}" --data_dir empty
+expect 2 'did you mean --batch_size' "${train[@]}" --bach_size 3
+expect 2 'batch_size must be positive, got 0' "${train[@]}" --batch_size 0
 echo '{"epocs": 3}' >unknown.json
-expect 2 "'epochs'" train --config unknown.json
+expect 2 "'epochs'" "${train[@]}" --config unknown.json
 printf '{\n "epochs": 3,,\n}' >broken.json
-expect 2 'broken.json:2:14' train --config broken.json
-expect 2 'cannot be written' train --output_dir /proc/none
+expect 2 'broken.json:2:14' "${train[@]}" --config broken.json
+expect 2 'cannot be written' "${train[@]}" --output_dir /proc/none
 # Wherever there is no GPU, asking for one is wrong use.
-[[ -e /dev/nvidia0 ]] || expect 2 "'cuda' was asked for" train --device cuda
+[[ -e /dev/nvidia0 ]] || expect 2 "'cuda' was asked for" "${train[@]}" --device cuda
 
 expect 0 '"unit":"images/s"' "$bin/mmtrain_bench" images --data_dir data --seconds 0.5
 expect 0 '"unit":"samples/s"' "$bin/mmtrain_bench" step --model residual --width 0.25 --batch_size 4 --seconds 0.2

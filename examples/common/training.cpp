@@ -30,19 +30,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {"epochs",
-                                         "num_workers",
-                                         "device",
-                                         "quiet",
-                                         "print_every",
-                                         "resume",
-                                         "output_dir",
-                                         "name",
-                                         "cache",
-                                         "evaluate",
-                                         "early_stopping_patience",
-                                         "summary",
-                                         "data_dir"};
+const std::set<std::string> kFreeKeys = {"epochs",     "num_workers", "device", "quiet",    "print_every", "resume",
+                                         "output_dir", "name",        "cache",  "evaluate", "summary"};
 
 void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
   const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
@@ -137,7 +126,7 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("pretrained", pretrained, "start from the weights of this checkpoint or safetensors file, where names fit");
   cli.add("limit_train_batches", limit_train_batches, "batches of an epoch, 0: all");
   cli.add("limit_val_batches", limit_val_batches, "batches of a validation, 0: all");
-  cli.add("cache", cache, "decode-once cache: auto, off or a file");
+  cli.add("cache", cache, "decode-once cache: auto, off, a folder, or a .safetensors file");
   cli.add_choice("optimizer", optimizer, {"adam", "adamw", "sgd", "rmsprop"}, "optimizer");
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");

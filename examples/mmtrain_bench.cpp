@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/bench_models.h"
 #include "common/cli.h"
 #include "common/images.h"
 #include "common/program.h"
@@ -125,23 +126,48 @@ struct StepOptions : programs::TrainingOptions {
   std::string model = "residual", memory_format = "channels_last";
   double width = 1.0, seconds = 10;
   int threads = 2;
+  bool no_dropout = false;
 
   StepOptions() {
     optimizer = "sgd";
     lr = 1e-3;
     weight_decay = 1e-4;
+    batch_size = 0;
   }
 };
+
+// The nets of the study and those of the Python benchmarks, by one name table.
+bench::BenchModel make_step_model(const StepOptions& options) {
+  const auto& names = bench::bench_model_names();
+  if (std::find(names.begin(), names.end(), options.model) != names.end()) {
+    return bench::make_bench_model(options.model, !options.no_dropout);
+  }
+  const std::int64_t size = programs::kImageSize;
+  const ModelOptions net{.width = options.width, .image_size = size, .dropout = !options.no_dropout};
+  return {make_model(options.model, net), {{"image", {3, size, size}}}, net.num_classes, 64};
+}
+
+std::vector<std::string> step_model_names() {
+  std::vector<std::string> names = model_names();
+  names.insert(names.end(), bench::bench_model_names().begin(), bench::bench_model_names().end());
+  return names;
+}
 
 // Times of the parts of one step, in seconds.
 struct StepTimes {
   double forward, backward, optimizer;
 };
 
-StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const Loss& loss, const Batch& batch) {
+StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const amp::MixedPrecision& precision,
+                     const Loss& loss, const Batch& batch) {
   const Clock::time_point start = Clock::now();
-  const LossValue value = loss(model.forward(batch.inputs), batch);
-  const torch::Tensor mean = value.sum / value.weight;
+  torch::Tensor mean;
+  {
+    const amp::Autocast autocast(torch::kCPU, precision.autocast ? precision.dtype : torch::kBFloat16,
+                                 precision.autocast);
+    const LossValue value = loss(model.forward(batch.inputs), batch);
+    mean = value.sum / value.weight;
+  }
   const double forward = seconds_since(start);
   mean.backward();
   const double backward = seconds_since(start) - forward;
@@ -153,26 +179,32 @@ StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const Los
 int bench_step(int argc, char** argv) {
   StepOptions options;
   programs::Cli cli("mmtrain_bench step", "Samples per second of a whole training step on random data in memory.");
-  cli.add_choice("model", options.model, model_names(), "net");
-  cli.add("width", options.width, "factor on its channel counts");
-  cli.add("batch_size", options.batch_size, "rows of a batch");
+  cli.add_choice("model", options.model, step_model_names(), "net");
+  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  cli.add("batch_size", options.batch_size, "rows of a batch, 0: the net's usual number");
   cli.add("threads", options.threads, "threads an operator may use");
   cli.add_choice("optimizer", options.optimizer, {"sgd", "adam", "adamw"}, "optimizer");
+  cli.add_choice("amp", options.amp, {"off", "fp16", "bf16"}, "mixed precision");
+  cli.add("no_dropout", options.no_dropout, "leave dropout out");
   cli.add_choice("memory_format", options.memory_format, {"channels_last", "contiguous"}, "memory format of the net");
   cli.add("seconds", options.seconds, "length of the measurement in seconds");
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
 
   apply_runtime({.threads = options.threads});
   seed_all(0);
-  const auto model = make_model(options.model, {.width = options.width});
-  const auto optimizer = programs::make_optimizer(model->module(), options);
+  const bench::BenchModel net = make_step_model(options);
+  Model& model = *net.model;
+  const auto optimizer = programs::make_optimizer(model.module(), options);
   const bool channels_last = options.memory_format == "channels_last";
-  TrainStep step(model, optimizer, cross_entropy_loss(), {.channels_last = channels_last});
-  model->module().train();
-  Batch batch;
-  const torch::Tensor images = torch::randn({options.batch_size, 3, programs::kImageSize, programs::kImageSize});
-  batch.inputs.insert("image", channels_last ? images.contiguous(torch::MemoryFormat::ChannelsLast) : images);
-  batch.target = torch::randint(200, {options.batch_size}, torch::kInt64);
+  const amp::MixedPrecision precision = amp::decide_precision(amp::parse_precision(options.amp), torch::kCPU);
+  TrainStep step(net.model, optimizer, cross_entropy_loss(), {.channels_last = channels_last, .precision = precision});
+  model.module().train();
+  if (options.batch_size == 0) options.batch_size = net.batch_size;
+  Batch batch = bench::make_bench_batch(net, options.batch_size, /*seed=*/0);
+  for (auto& input : batch.inputs) {
+    torch::Tensor& tensor = input.value();
+    if (channels_last && tensor.dim() == 4) tensor = tensor.contiguous(torch::MemoryFormat::ChannelsLast);
+  }
 
   for (int k = 0; k < 2; ++k) step.run(batch);
   std::vector<double> rates, forward, backward, update;
@@ -181,13 +213,14 @@ int bench_step(int argc, char** argv) {
     const Clock::time_point start = Clock::now();
     step.run(batch);
     rates.push_back(static_cast<double>(options.batch_size) / seconds_since(start));
-    const StepTimes times = time_parts(*model, *optimizer, cross_entropy_loss(), batch);
+    const StepTimes times = time_parts(model, *optimizer, precision, cross_entropy_loss(), batch);
     forward.push_back(1e3 * times.forward);
     backward.push_back(1e3 * times.backward);
     update.push_back(1e3 * times.optimizer);
   }
-  const std::string name = fmt::format("step/{}/width{}/batch{}/{}/{}/threads{}", options.model, options.width,
-                                       options.batch_size, options.optimizer, options.memory_format, options.threads);
+  const std::string name =
+      fmt::format("step/{}/width{}/batch{}/{}/{}/amp_{}/threads{}", options.model, options.width, options.batch_size,
+                  options.optimizer, options.memory_format, options.amp, options.threads);
   print_measurement(name, "samples/s", rates);
   print_measurement(name + "/forward", "ms", forward);
   print_measurement(name + "/backward", "ms", backward);

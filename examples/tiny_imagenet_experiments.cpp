@@ -19,6 +19,7 @@ using namespace mmtrain;
 struct Options : programs::TrainingOptions {
   std::string model = "baseline", augment = "reference";
   double width = 1.0;
+  bool mixup = false, cutmix = false;
 
   Options() {
     output_dir = "runs/tiny_imagenet_experiments";
@@ -31,6 +32,8 @@ struct Options : programs::TrainingOptions {
     cli.add("width", width, "factor on all channel counts, 1: the reference");
     cli.add_choice("augment", augment, {"reference", "crop_flip", "none"},
                    "training transform: random resized crop, flip and color jitter; padded crop and flip; none");
+    cli.add("mixup", mixup, "mix images and targets of each batch (mixup, alpha 1)");
+    cli.add("cutmix", cutmix, "paste parts of images into others of the batch (cutmix, alpha 1); with --mixup: either");
     TrainingOptions::declare(cli);
   }
 };
@@ -53,6 +56,12 @@ void use_demo_data(Options& options, const programs::Cli& cli) {
                   options.model, options.width, options.epochs, options.batch_size, options.lr, options.augment));
 }
 
+std::optional<MixOptions> mix_options(const Options& options, std::int64_t classes) {
+  if (!options.mixup && !options.cutmix) return std::nullopt;
+  const MixKind kind = !options.cutmix ? MixKind::mixup : !options.mixup ? MixKind::cutmix : MixKind::either;
+  return MixOptions{.kind = kind, .num_classes = classes};
+}
+
 void print_setup(const Options& options, const Config& config, const Dataset& train, const Dataset& val,
                  const torch::nn::Module& net, torch::Device device) {
   for (const std::string& line : to_lines(collect_system_info())) log::info(line);
@@ -70,6 +79,7 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   programs::Cli cli("tiny_imagenet_experiments", "Trains one net of the TinyImageNet study.");
   options.declare(cli);
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  options.validate();
   if (options.quiet) log::set_level(log::Level::warning);
   if (options.data_dir.empty()) use_demo_data(options, cli);
   if (options.name.empty()) options.name = options.model;
@@ -95,9 +105,9 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   DataLoader val_loader(val_set, std::make_shared<SequentialSampler>(val_set->size()), load);
 
   const std::vector<std::string> classes = train_set->class_names();
-  const auto model = make_model(options.model, {.num_classes = static_cast<std::int64_t>(classes.size()),
-                                                .width = options.width,
-                                                .image_size = programs::kImageSize});
+  const auto num_classes = static_cast<std::int64_t>(classes.size());
+  const auto model = make_model(
+      options.model, {.num_classes = num_classes, .width = options.width, .image_size = programs::kImageSize});
   if (options.summary) {
     programs::print_summary(model->module());
     return 0;
@@ -111,8 +121,10 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   const log::File log_file(plan.run_dir / "training.log");
   print_setup(options, config, *train_set, *val_set, model->module(), device);
 
-  Trainer trainer(model, programs::make_optimizer(model->module(), options), cross_entropy_loss(),
-                  programs::trainer_options(options, plan, device));
+  const auto optimizer = programs::make_optimizer(model->module(), options);
+  programs::TrainingSetup setup = programs::training_setup(options, plan, device, *optimizer, train_loader.size());
+  setup.trainer.mix = mix_options(options, num_classes);
+  Trainer trainer(model, optimizer, programs::make_loss(options), setup.trainer, setup.step);
   trainer.add(std::make_shared<ConsoleLogger>(options.print_every));
   trainer.add(std::make_shared<CsvLogger>());
   trainer.add(std::make_shared<TensorBoardLogger>());

@@ -23,8 +23,10 @@
 #include "mmtrain/nn/losses.h"
 #include "mmtrain/nn/random_context.h"
 #include "mmtrain/nn/transformer.h"
+#include "nn/context_key.h"
 #include "nn/keep_mask.h"
 #include "nn/kernels.h"
+#include "nn/random_draw.h"
 
 using namespace mmtrain;
 using nn::RandomContext;
@@ -228,6 +230,30 @@ TEST_CASE("masks made of tensor operations equal those of the kernels", "[nn][dr
   const torch::Tensor channels_last = torch::empty({3, 4, 5, 6}).contiguous(torch::MemoryFormat::ChannelsLast);
   const torch::Tensor plain = nn::detail::keep_mask(draw, torch::empty({3, 120}));
   CHECK(nn::detail::keep_mask(draw, channels_last).permute({0, 2, 3, 1}).flatten(1).equal(plain));
+}
+
+TEST_CASE("A step that lies on the device gives the masks of the number", "[nn][dropout]") {
+  const torch::Tensor like = torch::empty({4, 100});
+  for (const std::int64_t step : {0ll, 7ll, 0x123456789ABCll}) {
+    const std::uint64_t layer = 0xABCDEF0123456789;
+    const StepContext known{.seed = 0xFEDCBA9876543210, .step = step};
+    const StepContext hidden{.seed = known.seed, .step = 1, .step_on_device = torch::tensor(step, torch::kLong)};
+    nn::detail::RandomDraw by_number, by_tensor;
+    by_number.threshold = by_tensor.threshold = 0x66666666;
+    by_number.count = by_tensor.count = 4;
+    by_number.key = nn::detail::context_key(known, layer, 5);
+    by_tensor.key_on_device = nn::detail::context_key_on_device(hidden, layer, 5);
+    CHECK(nn::detail::keep_mask(by_number, like).equal(nn::detail::keep_mask(by_tensor, like)));
+  }
+}
+
+TEST_CASE("On CUDA dropout draws the masks of the CPU", "[.][gpu]") {
+  const StepContext step{.seed = 2, .step = 9, .first_sample = 5};
+  const RandomContext context(step);
+  const torch::Tensor input = torch::ones({6, 321});
+  const torch::Tensor on_cpu = nn::dropout(input, 0.3, 4);
+  const RandomContext again(step);
+  CHECK(nn::dropout(input.to(torch::kCUDA), 0.3, 4).cpu().equal(on_cpu));
 }
 
 TEST_CASE("all floating-point types see the same mask", "[nn][dropout]") {

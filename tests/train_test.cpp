@@ -12,6 +12,9 @@
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"
 #include "mmtrain/io/tensor_file.h"
+#include "mmtrain/nn/dropout.h"
+#include "mmtrain/optim/adam.h"
+#include "mmtrain/optim/param_groups.h"
 #include "mmtrain/train/checkpoint.h"
 #include "mmtrain/train/loggers.h"
 #include "mmtrain/train/optimizer_state.h"
@@ -80,6 +83,7 @@ struct Run {
     return Net();
   }
   static std::shared_ptr<torch::optim::Optimizer> optimizer(const Net& net, const std::string& kind) {
+    if (kind == "mmtrain") return std::make_shared<optim::Adam>(optim::named_groups(*net), optim::AdamOptions(0.01));
     if (kind == "sgd") {
       return std::make_shared<torch::optim::SGD>(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
     }
@@ -213,6 +217,73 @@ TEST_CASE("A resumed run equals an unbroken one bit for bit, wherever it was int
   REQUIRE(actual.best_epoch == expected.best_epoch);
   require_equal(load_checkpoint(whole / "checkpoints/last").optimizer,
                 load_checkpoint(broken / "checkpoints/last").optimizer);
+}
+
+TEST_CASE("A run with every part of the step resumes bit for bit", "[train][resume]") {
+  const int interrupted_after = GENERATE(5, 16);  // micro-batches of 7 an epoch, three to a step
+  const auto step_options = [](torch::optim::Optimizer& adam) {
+    return TrainStepOptions{
+        .precision = {.scaler = true},
+        .scaler = {.growth_interval = 3},
+        .clip_norm = 0.5,
+        .ema = optim::EmaOptions{.decay = 0.8},
+        .scheduler = std::make_shared<optim::ScheduledLR>(adam, optim::warmup_lr(3, optim::cosine_lr(9))),
+        .seed = 21};
+  };
+  TempDir whole, broken;
+  const auto run = [&](const fs::path& dir, const Loss& loss, bool resume) {
+    Run parts({.epochs = 4}, "mmtrain");
+    const auto adam = Run::optimizer(parts.net, "mmtrain");
+    Trainer trainer(as_model(parts.net), adam, loss,
+                    {.epochs = 4, .accumulation_steps = 3, .run_dir = dir, .progress = false}, step_options(*adam));
+    if (resume) trainer.resume(dir / "checkpoints/last");
+    return trainer.fit(parts.train, parts.val);
+  };
+  const FitResult expected = run(whole.path(), cross_entropy_loss(), false);
+  REQUIRE(expected.history.back().global_step == 4 * 3);
+  REQUIRE(expected.history.back().grad_norm > 0);
+  {
+    const StopSignals signals;
+    const FitResult partial = run(broken.path(), interrupting_loss(interrupted_after, SIGTERM), false);
+    REQUIRE(partial.signal == SIGTERM);
+  }
+  const FitResult actual = run(broken.path(), cross_entropy_loss(), true);
+  REQUIRE(actual.history.size() == 4);
+  for (std::size_t k = 0; k < 4; ++k) {
+    REQUIRE(actual.history[k].train_loss == expected.history[k].train_loss);
+    REQUIRE(actual.history[k].val_loss == expected.history[k].val_loss);
+    REQUIRE(actual.history[k].grad_norm == expected.history[k].grad_norm);
+    REQUIRE(actual.history[k].lr == expected.history[k].lr);
+  }
+  const Checkpoint a = load_checkpoint(whole / "checkpoints/last"), b = load_checkpoint(broken / "checkpoints/last");
+  require_equal(a.model, b.model);  // the averages
+  require_equal(a.optimizer, b.optimizer);
+  REQUIRE_FALSE(a.model["body.0.weight"].equal(a.optimizer["weights/body.0.weight"]));
+}
+
+TEST_CASE("With an average of weights, it is what validation measures and checkpoints hold", "[train][ema]") {
+  TempDir dir;
+  Run run({.epochs = 1}, "mmtrain");
+  Trainer trainer(as_model(run.net), Run::optimizer(run.net, "mmtrain"), cross_entropy_loss(),
+                  {.epochs = 5, .run_dir = dir.path(), .progress = false}, {.ema = optim::EmaOptions{.decay = 0.9}});
+  const FitResult result = trainer.fit(run.train, run.val);
+  load_state_dict(*run.net, load_weights(dir / "checkpoints/best"));
+  const MetricValues again = trainer.evaluate(run.val);
+  REQUIRE(again.accuracy == result.best_val_acc);
+  REQUIRE(again.loss == result.history[static_cast<std::size_t>(result.best_epoch - 1)].val_loss);
+}
+
+TEST_CASE("Schedulers of epochs follow the validation loss and show in the record", "[train]") {
+  TrainerOptions options{.epochs = 5};
+  Net net = Run::seeded();
+  const auto adam = Run::optimizer(net, "mmtrain");
+  options.epoch_scheduler = std::make_shared<optim::ScheduledLR>(*adam, optim::step_lr(2, 0.1));
+  options.progress = false;
+  Run parts({.epochs = 1});
+  Trainer trainer(as_model(net), adam, cross_entropy_loss(), options);
+  const FitResult result = trainer.fit(parts.train, parts.val);
+  const double expected[] = {1e-2, 1e-2, 1e-3, 1e-3, 1e-4};
+  for (std::size_t k = 0; k < 5; ++k) REQUIRE(result.history[k].lr == Approx(expected[k]));
 }
 
 TEST_CASE("Optimizer state survives by parameter name, not by position", "[train][checkpoint]") {

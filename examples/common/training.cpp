@@ -8,15 +8,16 @@
 #include <mmtrain/device/system_info.h>
 #include <mmtrain/io/atomic_file.h>
 #include <mmtrain/io/state_dict.h>
+#include <mmtrain/optim/adam.h>
+#include <mmtrain/optim/param_groups.h>
+#include <mmtrain/optim/rmsprop.h>
+#include <mmtrain/optim/schedule.h>
+#include <mmtrain/optim/sgd.h>
 #include <mmtrain/report/classification_report.h>
 #include <mmtrain/train/checkpoint.h>
 #include <mmtrain/train/loggers.h>
 #include <mmtrain/train/run_directory.h>
 #include <mmtrain/train/signals.h>
-#include <torch/optim/adam.h>
-#include <torch/optim/adamw.h>
-#include <torch/optim/rmsprop.h>
-#include <torch/optim/sgd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -109,6 +110,44 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   return result.dump(-1);
 }
 
+constexpr double kWarmupStart = 0.01;  // of the learning rate
+
+mmtrain::TrainStepOptions step_options(const TrainingOptions& options, torch::Device device) {
+  const mmtrain::amp::Decision precision =
+      mmtrain::amp::decide_precision(mmtrain::amp::parse_precision(options.amp), device);
+  mmtrain::TrainStepOptions result{.channels_last = true,
+                                   .precision = precision,
+                                   .clip_norm = options.grad_clip,
+                                   .compile = options.compile_model,
+                                   .seed = options.seed};
+  if (options.amp != "off") mmtrain::log::info("Precision: " + precision.reason);
+  if (options.ema_decay > 0) result.ema = mmtrain::optim::EmaOptions{.decay = options.ema_decay, .warmup = true};
+  return result;
+}
+
+// One that goes on with each epoch, null for a constant learning rate.
+std::shared_ptr<mmtrain::optim::LRScheduler> epoch_scheduler(const TrainingOptions& options,
+                                                             torch::optim::Optimizer& optimizer) {
+  namespace optim = mmtrain::optim;
+  const std::int64_t warmup = options.warmup_epochs;
+  if (options.scheduler == "plateau") {
+    return std::make_shared<optim::PlateauLR>(optimizer,
+                                              optim::PlateauOptions{.factor = options.factor,
+                                                                    .patience = static_cast<int>(options.patience),
+                                                                    .warmup_steps = warmup,
+                                                                    .warmup_start_factor = kWarmupStart});
+  }
+  if (options.scheduler == "none" && warmup == 0) return nullptr;
+  const std::int64_t rest = std::max<std::int64_t>(options.epochs - warmup, 1);
+  optim::Schedule schedule = optim::constant_lr();
+  if (options.scheduler == "cosine") schedule = optim::cosine_lr(rest);
+  if (options.scheduler == "step") schedule = optim::step_lr(options.step_size, options.factor);
+  if (options.scheduler == "exponential") schedule = optim::exponential_lr(options.factor);
+  if (options.scheduler == "polynomial") schedule = optim::polynomial_lr(rest);
+  if (warmup > 0) schedule = optim::warmup_lr(warmup, std::move(schedule), kWarmupStart);
+  return std::make_shared<optim::ScheduledLR>(optimizer, std::move(schedule));
+}
+
 }  // namespace
 
 void TrainingOptions::declare(Cli& cli) {
@@ -131,6 +170,18 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");
   cli.add("momentum", momentum, "momentum of sgd and rmsprop");
+  cli.add_choice("scheduler", scheduler, {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle"},
+                 "learning rate over the epochs; onecycle changes it each step");
+  cli.add("warmup_epochs", warmup_epochs, "epochs in which the learning rate rises from 1 % in a line");
+  cli.add("step_size", step_size, "epochs between the falls of --scheduler step");
+  cli.add("factor", factor, "factor of each fall of --scheduler step, exponential and plateau");
+  cli.add("patience", patience, "epochs without a lower validation loss before --scheduler plateau falls");
+  cli.add("label_smoothing", label_smoothing, "share of each target that is spread over all classes");
+  cli.add("grad_clip", grad_clip, "largest norm of the gradients, 0: any");
+  cli.add("accumulation_steps", accumulation_steps, "batches whose joined gradient makes one optimizer step");
+  cli.add("ema_decay", ema_decay, "decay of the average of weights that is evaluated and saved, 0: none");
+  cli.add_choice("amp", amp, {"auto", "off", "fp16", "bf16"}, "mixed precision; auto: what the device is fast with");
+  cli.add("compile_model", compile_model, "run the step as a captured CUDA graph");
   cli.add("early_stopping_patience", early_stopping_patience,
           "epochs without a better validation accuracy, 0: never stop");
   cli.add("print_every", print_every, "epochs between printed lines");
@@ -147,20 +198,35 @@ RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config) 
   return plan;
 }
 
+void TrainingOptions::validate() const {
+  const auto require = [](bool fine, const char* flag, const char* rule, auto value) {
+    if (!fine) throw mmtrain::ConfigError(fmt::format("--{} must {}, got {}", flag, rule, value));
+  };
+  require(epochs >= 1, "epochs", "be positive", epochs);
+  require(warmup_epochs >= 0, "warmup_epochs", "not be negative", warmup_epochs);
+  require(accumulation_steps >= 1, "accumulation_steps", "be positive", accumulation_steps);
+  require(grad_clip >= 0, "grad_clip", "not be negative", grad_clip);
+  require(ema_decay >= 0 && ema_decay < 1, "ema_decay", "be at least 0 and below 1", ema_decay);
+  require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be between 0 and 1", label_smoothing);
+  require(early_stopping_patience >= 0, "early_stopping_patience", "not be negative", early_stopping_patience);
+  require(print_every >= 1, "print_every", "be positive", print_every);
+}
+
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options) {
-  std::vector<torch::Tensor> parameters;
-  for (const torch::Tensor& parameter : module.parameters()) {
-    if (parameter.requires_grad()) parameters.push_back(parameter);
-  }
+  const std::vector<mmtrain::optim::ParamGroup> parameters = mmtrain::optim::named_groups(module);
   const double lr = options.lr, decay = options.weight_decay, momentum = options.momentum;
-  using namespace torch::optim;
+  using namespace mmtrain::optim;
   if (options.optimizer == "adam") return std::make_shared<Adam>(parameters, AdamOptions(lr).weight_decay(decay));
   if (options.optimizer == "adamw") return std::make_shared<AdamW>(parameters, AdamWOptions(lr).weight_decay(decay));
   if (options.optimizer == "sgd") {
     return std::make_shared<SGD>(parameters, SGDOptions(lr).momentum(momentum).weight_decay(decay));
   }
   return std::make_shared<RMSprop>(parameters, RMSpropOptions(lr).momentum(momentum).weight_decay(decay));
+}
+
+mmtrain::Loss make_loss(const TrainingOptions& options) {
+  return mmtrain::cross_entropy_loss({.label_smoothing = options.label_smoothing});
 }
 
 void load_pretrained(torch::nn::Module& module, const std::string& path) {
@@ -189,15 +255,26 @@ torch::Device single_device(const std::string& device) {
   throw mmtrain::ConfigError(fmt::format("--device {}: this program trains on one device", device));
 }
 
-mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan, torch::Device device) {
-  return {.epochs = options.epochs,
-          .device = device,
-          .limit_train_batches = options.limit_train_batches,
-          .limit_val_batches = options.limit_val_batches,
-          .early_stopping_patience = options.early_stopping_patience,
-          .channels_last = true,
-          .run_dir = plan.run_dir,
-          .progress = !options.quiet};
+TrainingSetup training_setup(const TrainingOptions& options, const RunPlan& plan, torch::Device device,
+                             torch::optim::Optimizer& optimizer, std::int64_t batches) {
+  TrainingSetup setup{{.epochs = options.epochs,
+                       .device = device,
+                       .limit_train_batches = options.limit_train_batches,
+                       .limit_val_batches = options.limit_val_batches,
+                       .early_stopping_patience = options.early_stopping_patience,
+                       .accumulation_steps = options.accumulation_steps,
+                       .run_dir = plan.run_dir,
+                       .progress = !options.quiet},
+                      step_options(options, device)};
+  if (options.limit_train_batches > 0) batches = std::min(batches, options.limit_train_batches);
+  const std::int64_t steps = (batches + options.accumulation_steps - 1) / options.accumulation_steps;
+  if (options.scheduler == "onecycle") {
+    setup.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
+        optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
+  } else {
+    setup.trainer.epoch_scheduler = epoch_scheduler(options, optimizer);
+  }
+  return setup;
 }
 
 int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, mmtrain::Model& model, mmtrain::DataLoader& train,
@@ -226,8 +303,8 @@ int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, mmtrain::Model&
 int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& val,
              torch::Device device) {
   mmtrain::load_state_dict(model->module(), mmtrain::load_weights(options.evaluate));
-  mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), mmtrain::cross_entropy_loss(),
-                           {.device = device, .channels_last = true, .progress = !options.quiet});
+  mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), make_loss(options),
+                           {.device = device, .progress = !options.quiet}, step_options(options, device));
   const mmtrain::MetricValues values = trainer.evaluate(val, options.limit_val_batches);
   mmtrain::log::info(
       fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",

@@ -21,15 +21,18 @@ namespace programs {
 /// The common flags of the training programs; a program sets its own defaults before `declare`.
 struct TrainingOptions {
   std::string data_dir, output_dir, name, device = "auto", resume, evaluate, pretrained, cache = "auto";
-  std::string optimizer = "adam";
+  std::string optimizer = "adam", scheduler = "none", amp = "off";
   std::int64_t epochs = 1, batch_size = 64;
   int num_workers = 4;
   std::uint64_t seed = 42;
-  double lr = 3e-4, weight_decay = 0, momentum = 0.9;
+  double lr = 3e-4, weight_decay = 0, momentum = 0.9, factor = 0.5, grad_clip = 0, label_smoothing = 0, ema_decay = 0;
   std::int64_t limit_train_batches = 0, limit_val_batches = 0, early_stopping_patience = 0, print_every = 1;
-  bool deterministic = false, summary = false, quiet = false;
+  std::int64_t accumulation_steps = 1, warmup_epochs = 0, step_size = 30, patience = 10;
+  bool deterministic = false, compile_model = false, summary = false, quiet = false;
 
   void declare(Cli& cli);
+  /// Throws `ConfigError` for values out of range that nothing else would find before the run directory is made.
+  void validate() const;
 };
 
 /// Where a run writes and what it takes up.
@@ -43,9 +46,12 @@ struct RunPlan {
 /// `ConfigError` naming the keys if a resumed run was made with another configuration.
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config);
 
-/// LibTorch's optimizer called `options.optimizer` over the trainable parameters of `module`.
+/// The optimizer called `options.optimizer` over the parameters of `module`.
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options);
+
+/// The loss of training and validation.
+mmtrain::Loss make_loss(const TrainingOptions& options);
 
 /// Loads `--pretrained`: whatever fits by name and shape, with a report of the rest.
 void load_pretrained(torch::nn::Module& module, const std::string& path);
@@ -57,8 +63,15 @@ void print_summary(const torch::nn::Module& module);
 /// several.
 torch::Device single_device(const std::string& device);
 
-/// The Trainer's options as the flags give them.
-mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan, torch::Device device);
+/// How a run is trained.
+struct TrainingSetup {
+  mmtrain::TrainerOptions trainer;
+  mmtrain::TrainStepOptions step;
+};
+
+/// The Trainer's options as the flags give them, with schedulers of `optimizer` for epochs of `batches` batches.
+TrainingSetup training_setup(const TrainingOptions& options, const RunPlan& plan, torch::Device device,
+                             torch::optim::Optimizer& optimizer, std::int64_t batches);
 
 /// Trains, tests the best weights on `val`, writes `test_results.json` and prints the result line. Returns the exit
 /// code.

@@ -7,6 +7,8 @@
 
 #include "mmtrain/core/error.h"
 #include "mmtrain/io/tensor_file.h"
+#include "mmtrain/optim/adam.h"
+#include "mmtrain/optim/sgd.h"
 #include "mmtrain/train/train_step.h"
 #include "parity_case.h"
 
@@ -17,12 +19,11 @@ using namespace mmtrain;
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const parity::Case& test, torch::nn::Module& net) {
   const double lr = test.number("lr"), weight_decay = test.number("weight_decay");
   if (test.text("optimizer") == "adam") {
-    return std::make_shared<torch::optim::Adam>(net.parameters(),
-                                                torch::optim::AdamOptions(lr).weight_decay(weight_decay));
+    return std::make_shared<optim::Adam>(net.parameters(), optim::AdamOptions(lr).weight_decay(weight_decay));
   }
   if (test.text("optimizer") == "sgd") {
-    return std::make_shared<torch::optim::SGD>(
-        net.parameters(), torch::optim::SGDOptions(lr).momentum(test.number("momentum")).weight_decay(weight_decay));
+    return std::make_shared<optim::SGD>(
+        net.parameters(), optim::SGDOptions(lr).momentum(test.number("momentum")).weight_decay(weight_decay));
   }
   throw ConfigError("[curve_parity] unknown optimizer " + test.text("optimizer"));
 }

@@ -39,10 +39,10 @@ double measure_cpu_speedup() {
   return full / half;
 }
 
-Decision full_precision(std::string reason) { return {false, at::kFloat, false, "float32: " + std::move(reason)}; }
-Decision bfloat16(std::string reason) { return {true, at::kBFloat16, false, "bfloat16: " + std::move(reason)}; }
+Decision full_precision(std::string reason) { return {{}, "float32: " + std::move(reason)}; }
+Decision bfloat16(std::string reason) { return {{true, at::kBFloat16, false}, "bfloat16: " + std::move(reason)}; }
 Decision float16(std::string reason) {
-  return {true, at::kHalf, true, "float16 with loss scaling: " + std::move(reason)};
+  return {{true, at::kHalf, true}, "float16 with loss scaling: " + std::move(reason)};
 }
 
 std::string capability_of(const DeviceInfo& device) {

@@ -10,4 +10,9 @@ namespace mmtrain::nn::detail {
 /// whose samples lie one after the other.
 torch::Tensor keep_mask(const RandomDraw& draw, const torch::Tensor& like);
 
+/// Philox4x32-10 on int64 tensors that hold 32-bit numbers and broadcast. `Key`: numbers or tensors.
+using PhiloxWords = std::array<torch::Tensor, 4>;
+template <class Key>
+PhiloxWords philox(PhiloxWords counter, std::array<Key, 2> key);
+
 }  // namespace mmtrain::nn::detail

@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "mmtrain/core/error.h"
-#include "mmtrain/core/random.h"
+#include "nn/context_key.h"
 #include "nn/random_draw.h"
 
 namespace mmtrain::nn {
@@ -29,15 +29,6 @@ std::uint64_t hash(std::string_view text) {
   std::uint64_t value = 0xCBF29CE484222325;
   for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001B3;
   return value;
-}
-
-// Everything that names a call does not fit into one counter: two rounds of Philox make a key of it.
-std::array<std::uint32_t, 2> context_key(const StepContext& context, std::uint64_t layer, std::uint32_t call) {
-  const auto step = static_cast<std::uint64_t>(context.step);
-  const auto domain = static_cast<std::uint32_t>(RandomDomain::dropout) << 16;
-  const auto stem = philox4x32({low(step), high(step), domain, call}, {low(context.seed), high(context.seed)});
-  const auto key = philox4x32({low(layer), high(layer), stem[2], stem[3]}, {stem[0], stem[1]});
-  return {key[0], key[1]};
 }
 
 std::array<std::uint32_t, 2> generator_key() {
@@ -119,7 +110,9 @@ RandomDrawPtr draw_random(std::uint64_t layer, std::int64_t rows, double p) {
     return draw;
   }
   const StepContext& step = context->step();
-  draw->key = context_key(step, layer, context->next_call(layer));
+  const std::uint32_t call = context->next_call(layer);
+  draw->key = context_key(step, layer, call);
+  if (step.step_on_device.defined()) draw->key_on_device = context_key_on_device(step, layer, call);
   draw->first_sample = step.first_sample;
   draw->samples = step.samples;
   draw->count = step.rows == 0 ? rows : rows % step.rows == 0 ? step.rows : 1;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/custom_class.h>
+#include <torch/types.h>
 
 #include <array>
 #include <cstdint>
@@ -17,6 +18,8 @@ struct RandomDraw : torch::CustomClassHolder {
   std::int64_t count = 1;       ///< samples that the tensor consists of
   std::int64_t first_sample = 0;
   std::vector<std::int64_t> samples;  ///< place of each; empty: they follow `first_sample`
+  /// Where the step is known on the device alone (see `StepContext`): `key` as int64 scalars there.
+  std::array<torch::Tensor, 2> key_on_device{};
 
   std::int64_t sample(std::int64_t index) const {
     return samples.empty() ? first_sample + index : samples[static_cast<std::size_t>(index)];

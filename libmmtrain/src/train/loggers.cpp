@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -50,12 +51,13 @@ void CsvLogger::on_epoch_end(const EpochRecord& record) {
 void CsvLogger::write() const {
   std::string text =
       "epoch,train_loss,train_acc,val_loss,val_acc,val_top5,val_f1_macro,val_f1_weighted,lr,epoch_seconds,"
-      "samples_per_second,data_wait_pct,skipped_samples\n";
+      "samples_per_second,data_wait_pct,skipped_samples,grad_norm,skipped_steps\n";
   for (const EpochRecord& row : rows_) {
-    text += fmt::format("{},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.8g},{:.4f},{:.2f},{:.3f},{}\n",
-                        row.epoch, row.train_loss, row.train_acc, row.val_loss, row.val_acc, row.val_top5,
-                        row.val_f1_macro, row.val_f1_weighted, row.lr, row.epoch_seconds, row.samples_per_second,
-                        row.data_wait_pct, row.skipped_samples);
+    text +=
+        fmt::format("{},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.8g},{:.4f},{:.2f},{:.3f},{},{:.6g},{}\n",
+                    row.epoch, row.train_loss, row.train_acc, row.val_loss, row.val_acc, row.val_top5, row.val_f1_macro,
+                    row.val_f1_weighted, row.lr, row.epoch_seconds, row.samples_per_second, row.data_wait_pct,
+                    row.skipped_samples, row.grad_norm, row.skipped_steps);
   }
   write_file_atomic(path_, text);
 }
@@ -84,6 +86,9 @@ void TensorBoardLogger::on_epoch_end(const EpochRecord& record) {
                                                     {"samples_per_second", record.samples_per_second},
                                                     {"data_wait_pct", record.data_wait_pct}};
   for (const auto& [tag, value] : scalars) impl_->events->add_scalar(tag, static_cast<float>(value), record.epoch);
+  if (!std::isnan(record.grad_norm)) {
+    impl_->events->add_scalar("grad_norm", static_cast<float>(record.grad_norm), record.epoch);
+  }
   impl_->events->flush();
 }
 

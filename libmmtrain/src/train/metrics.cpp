@@ -108,9 +108,12 @@ ClassificationMetrics::ClassificationMetrics(std::int64_t classes, torch::Device
   columns_ = torch::arange(classes, integers);
 }
 
-void ClassificationMetrics::add(const torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& loss_sum,
-                                const torch::Tensor& weight, const torch::Tensor& row_weights) {
+void ClassificationMetrics::add(const torch::Tensor& logits, const torch::Tensor& given_target,
+                                const torch::Tensor& loss_sum, const torch::Tensor& weight,
+                                const torch::Tensor& row_weights) {
   const torch::NoGradGuard no_grad;
+  const bool soft = given_target.is_floating_point() && given_target.dim() == 2;
+  const torch::Tensor target = soft ? given_target.argmax(1) : given_target;
   check_batch(logits, target, row_weights, classes_);
   sums_.add_(
       torch::stack({loss_sum.detach().to(torch::kFloat64).squeeze(), weight.detach().to(torch::kFloat64).squeeze()}));

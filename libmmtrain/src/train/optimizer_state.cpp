@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "mmtrain/core/error.h"
+#include "mmtrain/optim/optimizer.h"
 
 namespace mmtrain {
 namespace {
@@ -86,6 +87,8 @@ std::vector<std::pair<std::string, torch::Tensor>> named_parameters(torch::optim
 }  // namespace
 
 StateDict optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::Module& module) {
+  if (const auto* ours = dynamic_cast<optim::Optimizer*>(&optimizer))
+    return ours->state_dict(module.named_parameters());
   StateDict result;
   for (const auto& [name, parameter] : named_parameters(optimizer, module)) {
     const auto found = optimizer.state().find(parameter.unsafeGetTensorImpl());
@@ -100,6 +103,10 @@ StateDict optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::M
 }
 
 void load_optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::Module& module, const StateDict& state) {
+  if (auto* ours = dynamic_cast<optim::Optimizer*>(&optimizer)) {
+    ours->load_state_dict(state, module.named_parameters());
+    return;
+  }
   torch::NoGradGuard no_grad;
   std::size_t used = 0;
   ska::flat_hash_map<void*, std::unique_ptr<OptimizerParamState>> loaded;

@@ -1,12 +1,58 @@
 #include "mmtrain/train/train_step.h"
 
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/where.h>
+#include <fmt/format.h>
+
+#include <string_view>
 #include <utility>
 
-namespace mmtrain {
+#include "mmtrain/amp/autocast.h"
+#include "mmtrain/core/error.h"
+#include "mmtrain/core/log.h"
+#include "mmtrain/nn/random_context.h"
+#include "mmtrain/optim/clip.h"
+#include "mmtrain/optim/optimizer.h"
+#include "mmtrain/train/optimizer_state.h"
+#include "train/step_graph.h"
 
-Loss cross_entropy_loss() {
-  return [](const torch::Tensor& output, const Batch& batch) {
-    return nn::cross_entropy(output, batch.target, batch.weights);
+namespace mmtrain {
+namespace {
+
+void require_not_negative(std::string_view name, double value) {
+  if (!(value >= 0)) throw ConfigError(fmt::format("[TrainStep] {} must not be negative, got {}", name, value));
+}
+
+const TrainStepOptions& validated(const TrainStepOptions& options) {
+  require_not_negative("clip_norm", options.clip_norm);
+  require_not_negative("clip_value", options.clip_value);
+  return options;
+}
+
+amp::GradScalerOptions scaler_options(const TrainStepOptions& options) {
+  amp::GradScalerOptions result = options.scaler;
+  result.enabled = options.precision.scaler;
+  return result;
+}
+
+// A batch whose rows all weigh nothing has gradients of zero, not NaN.
+torch::Tensor or_one(const torch::Tensor& weight) { return at::where(weight.eq(0), 1, weight); }
+
+c10::DeviceType device_of(const Batch& batch) {
+  return batch.inputs.is_empty() ? c10::kCPU : batch.inputs[0].value().device().type();
+}
+
+}  // namespace
+
+Loss cross_entropy_loss(const nn::CrossEntropyOptions& options) {
+  return [options](const torch::Tensor& output, const Batch& batch) {
+    return nn::cross_entropy(output, batch.target, options, batch.weights);
+  };
+}
+
+Loss focal_loss(const nn::FocalLossOptions& options) {
+  return [options](const torch::Tensor& output, const Batch& batch) {
+    return nn::focal_loss(output, batch.target, options, batch.weights);
   };
 }
 
@@ -21,8 +67,34 @@ void to_channels_last(torch::nn::Module& module) {
 
 TrainStep::TrainStep(std::shared_ptr<Model> model, std::shared_ptr<torch::optim::Optimizer> optimizer, Loss loss,
                      TrainStepOptions options)
-    : model_(std::move(model)), optimizer_(std::move(optimizer)), loss_(std::move(loss)), options_(options) {
-  if (options_.channels_last) to_channels_last(model_->module());
+    : model_(std::move(model)),
+      optimizer_(std::move(optimizer)),
+      loss_(std::move(loss)),
+      options_(validated(options)),
+      scaler_(scaler_options(options_)) {
+  torch::nn::Module& module = model_->module();
+  if (options_.channels_last) to_channels_last(module);
+  nn::assign_dropout_layers(module);
+  if (options_.ema) ema_.emplace(module, *options_.ema);
+  if (options_.compile) compile();
+}
+
+TrainStep::~TrainStep() = default;
+
+void TrainStep::compile() {
+  const std::vector<torch::Tensor> parameters = model_->module().parameters();
+  const torch::Device device = parameters.empty() ? torch::kCPU : parameters.front().device();
+  std::string reason;
+  std::unique_ptr<detail::GraphRecorder> recorder = detail::make_graph_recorder(device, reason);
+  auto* capturable = dynamic_cast<optim::Optimizer*>(optimizer_.get());
+  if (recorder && capturable == nullptr) reason = "the optimizer is none of mmtrain::optim";
+  if (!reason.empty()) {
+    log::warning(fmt::format("compile_model: nothing is compiled, steps run as they are: {}", reason));
+    return;
+  }
+  capturable->set_capturable(true);
+  step_on_device_ = torch::zeros({}, torch::TensorOptions(torch::kLong).device(device));
+  graph_ = std::make_unique<detail::StepGraph>(std::move(recorder));
 }
 
 torch::Tensor TrainStep::forward(const Batch& batch) {
@@ -36,20 +108,136 @@ torch::Tensor TrainStep::forward(const Batch& batch) {
   return model_->forward(inputs);
 }
 
-StepResult TrainStep::run(const Batch& batch) {
-  const torch::Tensor output = forward(batch);
-  const LossValue loss = loss_(output, batch);
-  (loss.sum / loss.weight).backward();
-  optimizer_->step();
+LossValue TrainStep::forward_loss(const Batch& batch, torch::Tensor& output) {
+  std::optional<amp::Autocast> autocast;
+  if (options_.precision.autocast) autocast.emplace(device_of(batch), options_.precision.dtype);
+  output = forward(batch);
+  return loss_(output, batch);
+}
+
+// Divides by the weight of the batch where it is the whole of its step, so that nothing is left to correct; else by its
+// rows, a first guess which `apply_gradients` makes good when the weights of all parts are known.
+StepResult TrainStep::backward(const Batch& batch, bool whole) {
+  StepResult result;
+  LossValue loss;
+  {
+    const nn::RandomContext random({.seed = options_.seed,
+                                    .step = step_count_,
+                                    .rows = batch.size(),
+                                    .first_sample = rows_,
+                                    .step_on_device = step_on_device_});
+    loss = forward_loss(batch, result.output);
+  }
+  result.output = result.output.detach();
+  result.loss_sum = loss.sum.detach();
+  result.weight = loss.weight.detach();
+  if (whole) {
+    scaler_.scale(loss.sum / or_one(result.weight)).backward();
+    return result;
+  }
+  if (micro_batches_++ == 0) nominal_weight_ = static_cast<double>(std::max<std::int64_t>(batch.size(), 1));
+  rows_ += batch.size();
+  weight_ = weight_.defined() ? weight_ + result.weight : result.weight;
+  scaler_.scale(loss.sum / nominal_weight_).backward();
+  return result;
+}
+
+void TrainStep::apply_gradients(StepResult& result) {
+  const bool accumulated = micro_batches_ > 0;
+  if (accumulated || options_.clip_norm > 0 || options_.clip_value > 0) {
+    const std::vector<torch::Tensor> parameters = trained_parameters();
+    scaler_.unscale_(*optimizer_);
+    if (accumulated) {
+      std::vector<torch::Tensor> gradients;
+      gradients.reserve(parameters.size());
+      for (const torch::Tensor& parameter : parameters) gradients.push_back(parameter.grad());
+      if (!gradients.empty()) at::_foreach_mul_(gradients, nominal_weight_ / or_one(weight_));
+    }
+    if (options_.clip_norm > 0) result.grad_norm = optim::clip_grad_norm(parameters, options_.clip_norm);
+    if (options_.clip_value > 0) optim::clip_grad_value(parameters, options_.clip_value);
+  }
+  scaler_.step(*optimizer_);
+  if (scaler_.is_enabled()) result.skipped = scaler_.found_inf(*optimizer_);
+  scaler_.update();
   optimizer_->zero_grad(/*set_to_none=*/true);
-  return {loss.sum.detach(), loss.weight.detach(), output.detach()};
+}
+
+// The host's part of a step, which no graph holds.
+void TrainStep::advance(const StepResult& result) {
+  if (options_.scheduler) options_.scheduler->step();
+  if (ema_) ema_->update(result.skipped);
+  ++step_count_;
+  micro_batches_ = rows_ = 0;
+  weight_.reset();
+}
+
+std::vector<torch::Tensor> TrainStep::trained_parameters() const {
+  std::vector<torch::Tensor> result;
+  for (const torch::optim::OptimizerParamGroup& group : optimizer_->param_groups()) {
+    for (const torch::Tensor& parameter : group.params()) {
+      if (parameter.grad().defined()) result.push_back(parameter);
+    }
+  }
+  return result;
+}
+
+StepResult TrainStep::run(const Batch& batch) {
+  StepResult result;
+  if (graph_ && !is_accumulating()) {
+    step_on_device_.fill_(step_count_);
+    static_cast<optim::Optimizer&>(*optimizer_).refresh_lr();
+    result = graph_->run(batch, [this](const Batch& given) { return run_whole(given); });
+  } else {
+    result = run_whole(batch);
+  }
+  advance(result);
+  return result;
+}
+
+StepResult TrainStep::run_whole(const Batch& batch) {
+  StepResult result = backward(batch, /*whole=*/!is_accumulating());
+  apply_gradients(result);
+  return result;
+}
+
+StepResult TrainStep::accumulate(const Batch& batch) { return backward(batch, /*whole=*/false); }
+
+StepResult TrainStep::finish() {
+  StepResult result;
+  if (!is_accumulating()) return result;
+  apply_gradients(result);
+  advance(result);
+  return result;
 }
 
 StepResult TrainStep::evaluate(const Batch& batch) {
-  torch::NoGradGuard no_grad;
-  const torch::Tensor output = forward(batch);
-  const LossValue loss = loss_(output, batch);
-  return {loss.sum, loss.weight, output};
+  const torch::NoGradGuard no_grad;
+  StepResult result;
+  const LossValue loss = forward_loss(batch, result.output);
+  result.loss_sum = loss.sum;
+  result.weight = loss.weight;
+  return result;
+}
+
+TrainStep::State TrainStep::state_dict() {
+  State state{optimizer_state(*optimizer_, model_->module()), {}};
+  state.values.set("step", step_count_);
+  if (scaler_.is_enabled()) state.values.set("scaler", scaler_.state_dict());
+  if (options_.scheduler) state.values.set("scheduler", options_.scheduler->state_dict());
+  return state;
+}
+
+void TrainStep::load_state_dict(const State& state) {
+  const std::optional<std::int64_t> step = state.values.get<std::int64_t>("step");
+  if (!step) throw DataError("[TrainStep] the saved state has no 'step'");
+  load_optimizer_state(*optimizer_, model_->module(), state.optimizer);
+  if (const std::optional<Config> saved = state.values.sub("scaler")) scaler_.load_state_dict(*saved);
+  if (options_.scheduler) {
+    const std::optional<Config> saved = state.values.sub("scheduler");
+    if (!saved) throw DataError("[TrainStep] the saved state has no 'scheduler'");
+    options_.scheduler->load_state_dict(*saved);
+  }
+  step_count_ = *step;
 }
 
 }  // namespace mmtrain

@@ -19,11 +19,15 @@ enum class Precision { automatic, off, fp16, bf16 };
 MMTRAIN_API Precision parse_precision(std::string_view text);
 
 /// How a run computes, ready for `Autocast` and `GradScaler`.
-struct Decision {
+struct MixedPrecision {
   bool autocast = false;                           ///< whether a mixed precision is used at all
   c10::ScalarType dtype = c10::ScalarType::Float;  ///< the type of `Autocast`; Float if it is not used
   bool scaler = false;                             ///< whether a `GradScaler` is needed
-  std::string reason;                              ///< one line for the log
+};
+
+/// A choice of it, explained.
+struct Decision : MixedPrecision {
+  std::string reason = {};  ///< one line for the log
 };
 
 /// How much faster bfloat16 is than float32 in products and convolutions on this CPU, training's main work. Measured

@@ -4,13 +4,13 @@
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
 
 #include "mmtrain/core/export.h"
+#include "mmtrain/nn/dropout.h"
 
 /// Building blocks of convolutional nets. Maps are `[B,C,H,W]` in either memory format; names of parameters are those
 /// a Python module with the same attributes has.
@@ -18,7 +18,7 @@ namespace mmtrain::models {
 
 /// The layers of the image nets whose behavior depends on how training is run: what stands here, all nets use.
 using BatchNorm2d = torch::nn::BatchNorm2d;
-using Dropout = torch::nn::Dropout;
+using Dropout = nn::Dropout;
 
 /// The basic block of He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016: conv3x3
 /// (`stride`) - BN - ReLU - conv3x3 - BN, added to the input, ReLU after the sum. Where stride or channels differ the

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <string>
@@ -27,6 +28,9 @@ struct StepContext {
   std::int64_t first_sample = 0;
   /// Place of each row, where they do not follow one another; `rows` numbers.
   std::vector<std::int64_t> samples = {};
+  /// `step` as an int64 scalar on the device, which layers there read instead of the number: a captured graph then
+  /// draws anew each time it is replayed. Undefined: the number is used.
+  torch::Tensor step_on_device = {};
 };
 
 /// Makes the layers of this library draw by `StepContext` on this thread, until it is destroyed. Scopes nest; a thread

@@ -22,6 +22,8 @@ struct EpochRecord {
   double samples_per_second = 0;     ///< of training
   double data_wait_pct = 0;          ///< share of the training time spent waiting for batches, per cent
   std::int64_t skipped_samples = 0;  ///< samples that could not be read, so far
+  double grad_norm = 0;              ///< mean over the steps, before clipping; NaN where it is not measured
+  std::int64_t skipped_steps = 0;    ///< steps left out because gradients overflowed
   bool best = false;                 ///< the best validation result so far
 };
 

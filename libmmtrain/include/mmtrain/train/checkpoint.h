@@ -8,8 +8,9 @@
 
 namespace mmtrain {
 
-/// A saved point of training: a directory with `model.safetensors` (weights by name, readable anywhere),
-/// `optimizer.safetensors` (optimizer state by parameter name, generator, running metrics) and `state.json`.
+/// A saved point of training: a directory with `model.safetensors` (the weights that are evaluated, by name, readable
+/// anywhere), `optimizer.safetensors` (optimizer state by parameter name, generator, running metrics, and where the
+/// model's are an average, the weights in training) and `state.json`.
 struct Checkpoint {
   StateDict model;
   StateDict optimizer;

@@ -38,7 +38,8 @@ class MMTRAIN_API CsvLogger final : public Callback {
   std::vector<EpochRecord> rows_;
 };
 
-/// Writes TensorBoard scalars: loss/train, loss/val, accuracy/train, accuracy/val, f1/..., lr, speed, data wait.
+/// Writes TensorBoard scalars: loss/train, loss/val, accuracy/train, accuracy/val, f1/..., lr, gradient norm, speed,
+/// data wait.
 class MMTRAIN_API TensorBoardLogger final : public Callback {
  public:
   TensorBoardLogger();

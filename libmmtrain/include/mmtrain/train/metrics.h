@@ -42,7 +42,8 @@ class MMTRAIN_API ClassificationMetrics {
   /// Throws `ConfigError` unless `classes` is positive.
   explicit ClassificationMetrics(std::int64_t classes, torch::Device device = torch::kCPU);
 
-  /// Counts a batch: `logits` `[B,C]` (any floating type), `target` int64 `[B]`, its `loss_sum` and `weight` (scalars,
+  /// Counts a batch: `logits` `[B,C]` (any floating type), `target` int64 `[B]` or probabilities `[B,C]` (the likeliest
+  /// class counts), its `loss_sum` and `weight` (scalars,
   /// see `LossValue`), and optionally `row_weights` `[B]`. As in `torch.argmax`, NaN counts as the highest value and
   /// among equal logits the lowest class comes first. All tensors are on the device of the metrics. Throws
   /// `ConfigError` for other shapes.

@@ -8,7 +8,8 @@
 
 namespace mmtrain {
 
-/// The state of LibTorch's SGD, Adam, AdamW or RMSprop by parameter name: `conv1.weight/exp_avg`, `conv1.weight/step`
+/// The state of SGD, Adam, AdamW or RMSprop, LibTorch's or ours, by parameter name: `conv1.weight/exp_avg`,
+/// `conv1.weight/step`
 /// ... Names survive a changed order of parameters, indices do not. Throws `ConfigError` for other optimizers and for
 /// parameters that are not the module's.
 MMTRAIN_API StateDict optimizer_state(torch::optim::Optimizer& optimizer, const torch::nn::Module& module);

@@ -5,11 +5,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <vector>
+#include <optional>
 
 #include "mmtrain/batch/model.h"
 #include "mmtrain/core/export.h"
 #include "mmtrain/data/data_loader.h"
+#include "mmtrain/data/mix.h"
 #include "mmtrain/train/callback.h"
 #include "mmtrain/train/metrics.h"
 #include "mmtrain/train/train_step.h"
@@ -22,9 +23,12 @@ struct TrainerOptions {
   std::int64_t limit_train_batches = 0;      ///< 0: all
   std::int64_t limit_val_batches = 0;        ///< 0: all
   std::int64_t early_stopping_patience = 0;  ///< epochs without a better validation accuracy; 0: never
-  bool channels_last = false;                ///< see `TrainStepOptions`
-  std::filesystem::path run_dir = {};        ///< checkpoints go here; empty: nothing is written
-  bool progress = true;                      ///< a progress line while an epoch runs
+  std::int64_t accumulation_steps = 1;       ///< batches whose joined gradient makes one optimizer step
+  /// Goes on after each epoch; a plateau is looked for in the validation loss.
+  std::shared_ptr<optim::LRScheduler> epoch_scheduler = {};
+  std::optional<MixOptions> mix = {};  ///< mixup or cutmix of each training batch, seeded as the step is
+  std::filesystem::path run_dir = {};  ///< checkpoints go here; empty: nothing is written
+  bool progress = true;                ///< a progress line while an epoch runs
 };
 
 /// Trains and validates: epochs, metrics, callbacks, checkpoints, stopping. Knows no concrete model or dataset.
@@ -35,23 +39,26 @@ struct TrainerOptions {
 class MMTRAIN_API Trainer {
  public:
   /// Moves the model to the device. Throws `ConfigError` for options out of range. An optimizer made before keeps its
-  /// parameters: they are moved in place.
+  /// parameters: they are moved in place. `step` has precision, clipping, average of weights, scheduler of each step
+  /// ...
   Trainer(std::shared_ptr<Model> model, std::shared_ptr<torch::optim::Optimizer> optimizer, Loss loss,
-          TrainerOptions options);
+          TrainerOptions options, TrainStepOptions step = {});
   ~Trainer();
 
   /// Watches the run, in the order added.
   void add(std::shared_ptr<Callback> callback);
 
-  /// Takes up a run from a checkpoint directory: weights, optimizer, random generator, metrics, position inside the
-  /// epoch. `fit` with the same loaders then goes on as if it had never stopped, bit for bit on CPU.
+  /// Takes up a run from a checkpoint directory: weights and their average, optimizer, scaler, schedulers, random
+  /// generator, metrics, position inside the epoch. `fit` with the same loaders then goes on as if it had never
+  /// stopped, bit for bit on CPU.
   void resume(const std::filesystem::path& checkpoint);
 
   /// Trains until the last epoch, early stopping or a signal (see `StopSignals`), validating after each epoch. Writes
   /// `checkpoints/last` after each epoch and `checkpoints/best` when the validation accuracy is the best so far.
   FitResult fit(DataLoader& train, DataLoader& val);
 
-  /// Metrics of the model as it is, in evaluation mode. Every sample counts once.
+  /// Metrics of the model as it is, in evaluation mode. Every sample counts once. Validation inside `fit` is of the
+  /// averaged weights where there are any, and these are the weights of the checkpoints.
   MetricValues evaluate(DataLoader& loader, std::int64_t limit_batches = 0);
 
   /// `evaluate`, reported to the callbacks as the final test.

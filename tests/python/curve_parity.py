@@ -1,10 +1,9 @@
 """The first 50 training losses of the five nets in C++ against an independent Python run, with Adam and with SGD.
 
-Same weights, same batches, dropout off. A training run is chaotic: a weight that differs by one rounding (the C++ and
-Python optimizers order their sums differently) moves the loss after 50 steps of Adam at 3e-4 by 1e-2 and more. So two
-runs are compared. In double, at the reference's learning rates and on smaller images, rounding stays far below any
-mistake and the tolerance is strict. In float, on images of the full size, learning rates are lower, so that one
-rounding grows to less than 1e-4.
+Same weights, same batches, dropout off, the study's learning rate for Adam. In float, Python takes its fused optimizers:
+then the losses of both sides agree to the last bit here. A training run is chaotic: with Python's default optimizers,
+which round otherwise, Python differs from itself by 1e-2 after 50 steps for some nets. So these are compared in double,
+where rounding stays far below any mistake.
 """
 
 import sys
@@ -14,26 +13,26 @@ import tiny_models
 import torch
 from torch.nn import functional as F
 
-STEPS, BATCH, NUM_CLASSES, WIDTH = 50, 4, 10, 0.25
-ADAM = dict(optimizer="adam", weight_decay=1e-6)
-SGD = dict(optimizer="sgd", weight_decay=1e-4, momentum=0.9)
+STEPS, NUM_CLASSES, WIDTH = 50, 10, 0.25
+ADAM = dict(optimizer="adam", weight_decay=1e-6, lr=3e-4)
+SGD = dict(optimizer="sgd", weight_decay=1e-4, lr=1e-2, momentum=0.9)
 RUNS = {
-    "double-adam": (torch.float64, 32, dict(ADAM, lr=3e-4, tolerance=1e-8)),
-    "double-sgd": (torch.float64, 32, dict(SGD, lr=1e-2, tolerance=1e-8)),
-    "float-adam": (torch.float32, 64, dict(ADAM, lr=3e-5, tolerance=1e-3)),
-    "float-sgd": (torch.float32, 64, dict(SGD, lr=1e-3, tolerance=1e-3)),
+    "double-adam": (torch.float64, 32, 4, dict(ADAM, fused=False, tolerance=1e-8)),
+    "double-sgd": (torch.float64, 32, 4, dict(SGD, fused=False, tolerance=1e-8)),
+    "float-adam": (torch.float32, 64, 16, dict(ADAM, fused=True, tolerance=1e-3)),
+    "float-sgd": (torch.float32, 64, 16, dict(SGD, fused=True, tolerance=1e-3)),
 }
 
 
-def make_batches(dtype, size):
+def make_batches(dtype, size, rows):
     """Images that can be learned: each class has a smooth pattern, seen through noise."""
     patterns = F.interpolate(torch.randn(NUM_CLASSES, 3, 4, 4), size=(size, size), mode="bicubic")
-    target = torch.randint(NUM_CLASSES, (STEPS, BATCH))
-    return {"image": (patterns[target] + torch.randn(STEPS, BATCH, 3, size, size)).to(dtype), "target": target}
+    target = torch.randint(NUM_CLASSES, (STEPS, rows))
+    return {"image": (patterns[target] + torch.randn(STEPS, rows, 3, size, size)).to(dtype), "target": target}
 
 
 def make_optimizer(model, settings):
-    options = dict(lr=settings["lr"], weight_decay=settings["weight_decay"])
+    options = {key: settings[key] for key in ("lr", "weight_decay", "fused")}
     if settings["optimizer"] == "adam":
         return torch.optim.Adam(model.parameters(), **options)
     return torch.optim.SGD(model.parameters(), momentum=settings["momentum"], **options)
@@ -57,15 +56,15 @@ def main():
     driver = parity.parse_driver(__doc__)
     torch.manual_seed(1)
     cases = {}
-    for run, (dtype, size, options) in RUNS.items():
+    for run, (dtype, size, rows, options) in RUNS.items():
         for name in tiny_models.MODELS:
             model = tiny_models.make(name, NUM_CLASSES, WIDTH, size).to(dtype)
             settings = dict(model=name, width=WIDTH, num_classes=NUM_CLASSES, **options)
-            cases[f"{name}-{run}"] = (model, make_batches(dtype, size), settings)
+            cases[f"{name}-{run}"] = (model, make_batches(dtype, size, rows), settings)
 
     failed = False
     for case, losses, files in parity.run_both(driver, cases, python_losses):
-        error = ((files["result"]["losses"] - losses).abs() / losses.abs()).max().item()
+        error = ((files["result"]["losses"] - losses).abs() / losses.abs().clamp_min(1e-9)).max().item()
         bad = not error <= cases[case][2]["tolerance"]
         failed |= bad
         print(f"{'FAILED' if bad else 'ok':6} {case:26} {error:.1e}  loss {losses[0]:.4f} -> {losses[-5:].mean():.4f}")

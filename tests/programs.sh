@@ -43,6 +43,15 @@ expect 0 'result {' "${train[@]}" --name plain --epochs 2 --cache off --num_work
 [[ $(cut -d, -f1-8 "$run/metrics.csv") == $(cut -d, -f1-8 runs/tiny_imagenet_experiments/plain/metrics.csv) ]] ||
   fail "cache and workers change the losses"
 
+# Every part of the training step at once; interrupted and resumed it gives the same.
+all=(--epochs 2 --scheduler cosine --warmup_epochs 1 --grad_clip 1 --accumulation_steps 2 --label_smoothing 0.1
+  --ema_decay 0.9 --mixup --cutmix --amp fp16 --optimizer adamw --augment crop_flip --compile_model)
+expect 0 'nothing is compiled' "${train[@]}" --name every "${all[@]}"
+expect 0 'result {' "${train[@]}" --name parted "${all[@]}" --epochs 1 --scheduler none
+expect 2 'scheduler differ' "${train[@]}" --name parted "${all[@]}" --resume auto
+[[ $(sed -n 2p runs/tiny_imagenet_experiments/every/metrics.csv | cut -d, -f9) == 3e-06 ]] ||
+  fail "the learning rate does not warm up"
+
 # Killed and taken up: the losses of the unbroken run. Finished: the result again.
 "${train[@]}" --name killed --epochs 40 >killed.txt 2>&1 &
 pid=$!

@@ -32,6 +32,8 @@
 #include "mmtrain/models/registry.h"
 #include "mmtrain/models/tiny_imagenet.h"
 #include "mmtrain/nn/losses.h"
+#include "mmtrain/parallel/launcher.h"
+#include "mmtrain/parallel/process_group.h"
 #include "mmtrain/report/classification_report.h"
 #include "mmtrain/report/plots.h"
 #include "mmtrain/report/report_callback.h"

@@ -79,10 +79,10 @@ class MMTRAIN_API ProcessGroup {
 /// large collectives run on threads of their own while the ranks compute. Throws `ConfigError` if `n` < 1.
 MMTRAIN_API std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options = {});
 
-/// Joins the group that torchrun or `launch` describes in the environment: RANK, WORLD_SIZE, LOCAL_RANK (default: RANK),
-/// LOCAL_WORLD_SIZE (default: WORLD_SIZE), MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RESTART_COUNT (default 0: a restarted
-/// job meets anew), TORCHELASTIC_USE_AGENT_STORE (True: MASTER_PORT is served already, otherwise rank 0 serves it).
-/// With neither RANK nor WORLD_SIZE: a group of one.
+/// Joins the group that torchrun or `launch` describes in the environment: RANK, WORLD_SIZE, LOCAL_RANK (default:
+/// RANK), LOCAL_WORLD_SIZE (default: WORLD_SIZE), MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RESTART_COUNT (default 0: a
+/// restarted job meets anew), TORCHELASTIC_USE_AGENT_STORE (True: MASTER_PORT is served already, otherwise rank 0
+/// serves it). With neither RANK nor WORLD_SIZE: a group of one.
 ///
 /// Ranks connect through Gloo over the interface that reaches MASTER_ADDR, or those of GLOO_SOCKET_IFNAME. Throws
 /// `ConfigError` for missing or impossible variables, `DistributedError` if the port is in use, ranks disagree on

@@ -8,6 +8,11 @@ endif()
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(Threads REQUIRED)
+# LibTorch has Gloo inside but not its headers, which c10d's include. Nothing is linked.
+find_path(MMTRAIN_GLOO_INCLUDE_DIR gloo/algorithm.h DOC "Folder of Gloo's headers")
+if(NOT MMTRAIN_GLOO_INCLUDE_DIR)
+  message(FATAL_ERROR "Gloo's headers were not found: install libgloo-dev or set MMTRAIN_GLOO_INCLUDE_DIR.")
+endif()
 
 if(MMTRAIN_WITH_IMAGE)
   find_package(JPEG REQUIRED)

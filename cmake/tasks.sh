@@ -12,7 +12,7 @@ readonly VENV=$MMTRAIN_HOME/venv
 readonly GPU_BUNDLE=.gpu-bundle
 
 # Debian 12's names; Ubuntu 24.04 has the same ones (not checked there).
-readonly BUILD_PACKAGES=(g++ make cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libjpeg-dev libopencv-dev)
+readonly BUILD_PACKAGES=(g++ make cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libgloo-dev libjpeg-dev libopencv-dev)
 readonly TEST_PACKAGES=(catch2 ccache)
 readonly VENV_PACKAGES=(python3 python3-venv)
 readonly FORMAT_PACKAGES=(clang-format-14)
@@ -295,7 +295,7 @@ task_bench() {
 }
 
 # Header-only packages go in as a prefix that CMake can search: with it, the library can be built on the other machine.
-readonly BUNDLED_PACKAGES=(catch2 libcli11-dev libfmt-dev nlohmann-json3-dev)
+readonly BUNDLED_PACKAGES=(catch2 libcli11-dev libfmt-dev libgloo-dev nlohmann-json3-dev)
 
 task_gpu_bundle() {
   prepare_tests_for_bundle

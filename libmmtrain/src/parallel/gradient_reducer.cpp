@@ -158,6 +158,18 @@ void GradientReducer::prepare(const torch::Tensor& output) {
                                                                              : std::vector<torch::Tensor>{});
 }
 
+void GradientReducer::reduce_now() {
+  if (!impl_) return;
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> gradients;
+  for (torch::Tensor& parameter : impl_->parameters) {
+    // All ranks reduce the same list; what has no gradient on any of them gets one of zeros.
+    if (!parameter.grad().defined()) parameter.mutable_grad() = torch::zeros_like(parameter);
+    gradients.push_back(parameter.grad());
+  }
+  group_.all_reduce(gradients);
+}
+
 void GradientReducer::check() {
   if (!impl_ || impl_->options.find_unused_parameters) return;
   std::vector<std::string> missing;

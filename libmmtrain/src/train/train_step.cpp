@@ -75,6 +75,7 @@ TrainStep::TrainStep(std::shared_ptr<Model> model, std::shared_ptr<torch::optim:
   torch::nn::Module& module = model_->module();
   if (options_.channels_last) to_channels_last(module);
   nn::assign_dropout_layers(module);
+  reducer_ = std::make_unique<parallel::GradientReducer>(module, options_.group, options_.reducer);
   if (options_.ema) ema_.emplace(module, *options_.ema);
   if (options_.compile) compile();
 }
@@ -87,6 +88,7 @@ void TrainStep::compile() {
   std::string reason;
   std::unique_ptr<detail::GraphRecorder> recorder = detail::make_graph_recorder(device, reason);
   auto* capturable = dynamic_cast<optim::Optimizer*>(optimizer_.get());
+  if (options_.group.world_size() > 1) reason = "several ranks train together";
   if (recorder && capturable == nullptr) reason = "the optimizer is none of mmtrain::optim";
   if (!reason.empty()) {
     log::warning(fmt::format("compile_model: nothing is compiled, steps run as they are: {}", reason));
@@ -115,30 +117,73 @@ LossValue TrainStep::forward_loss(const Batch& batch, torch::Tensor& output) {
   return loss_(output, batch);
 }
 
+RowPlace TrainStep::placed(const RowPlace& place, std::int64_t rows) const {
+  if (place.total > 0) return place;
+  const parallel::ProcessGroup& group = options_.group;
+  return {.first = group.rank(), .stride = group.world_size(), .total = rows * group.world_size()};
+}
+
+// The weight of the joined batch; `status` becomes that of all ranks. One number for each kind of thing to say, since
+// what is joined is a sum.
+torch::Tensor TrainStep::agree(const torch::Tensor& weight, StepStatus& status) {
+  if (options_.group.world_size() == 1) return weight;
+  const torch::Tensor words =
+      torch::tensor({0.0, status.stop ? 1.0 : 0.0, status.no_batch ? 1.0 : 0.0}, torch::kDouble);
+  if (weight.defined()) words[0].copy_(weight);
+  reducer_->group().all_reduce(words);
+  const double* values = words.const_data_ptr<double>();
+  status = {.stop = values[1] > 0, .no_batch = values[2] > 0};
+  return weight.defined() ? words[0].to(weight.options()) : torch::Tensor();
+}
+
+// Leaves the step that is open.
+void TrainStep::drop() {
+  optimizer_->zero_grad(/*set_to_none=*/true);
+  micro_batches_ = rows_ = 0;
+  weight_.reset();
+}
+
 // Divides by the weight of the batch where it is the whole of its step, so that nothing is left to correct; else by its
 // rows, a first guess which `apply_gradients` makes good when the weights of all parts are known.
-StepResult TrainStep::backward(const Batch& batch, bool whole) {
+StepResult TrainStep::backward(const Batch& batch, const RowPlace& given_place, StepStatus status, bool completes) {
+  const bool whole = completes && !is_accumulating();
+  const RowPlace place = placed(given_place, batch.size());
+  if (!is_accumulating()) reducer_->synchronize_buffers();
   StepResult result;
   LossValue loss;
   {
-    const nn::RandomContext random({.seed = options_.seed,
-                                    .step = step_count_,
-                                    .rows = batch.size(),
-                                    .first_sample = rows_,
-                                    .step_on_device = step_on_device_});
+    nn::StepContext context{.seed = options_.seed,
+                            .step = step_count_,
+                            .rows = batch.size(),
+                            .first_sample = rows_ + place.first,
+                            .step_on_device = step_on_device_};
+    if (place.stride != 1) {
+      for (std::int64_t i = 0; i < batch.size(); ++i) {
+        context.samples.push_back(context.first_sample + i * place.stride);
+      }
+    }
+    const nn::RandomContext random(std::move(context));
     loss = forward_loss(batch, result.output);
   }
-  result.output = result.output.detach();
   result.loss_sum = loss.sum.detach();
   result.weight = loss.weight.detach();
-  if (whole) {
-    scaler_.scale(loss.sum / or_one(result.weight)).backward();
+  const torch::Tensor joint_weight = agree(result.weight, status);
+  result.status = status;
+  if (status.no_batch) {
+    drop();
     return result;
   }
-  if (micro_batches_++ == 0) nominal_weight_ = static_cast<double>(std::max<std::int64_t>(batch.size(), 1));
-  rows_ += batch.size();
-  weight_ = weight_.defined() ? weight_ + result.weight : result.weight;
-  scaler_.scale(loss.sum / nominal_weight_).backward();
+  if (completes) reducer_->prepare(result.output);
+  result.output = result.output.detach();
+  if (whole) {
+    scaler_.scale(loss.sum / or_one(joint_weight)).backward();
+  } else {
+    if (micro_batches_++ == 0) nominal_weight_ = static_cast<double>(std::max<std::int64_t>(place.total, 1));
+    rows_ += place.total;
+    weight_ = weight_.defined() ? weight_ + joint_weight : joint_weight;
+    scaler_.scale(loss.sum / nominal_weight_).backward();
+  }
+  if (completes) reducer_->check();
   return result;
 }
 
@@ -181,33 +226,47 @@ std::vector<torch::Tensor> TrainStep::trained_parameters() const {
   return result;
 }
 
-StepResult TrainStep::run(const Batch& batch) {
+StepResult TrainStep::run(const Batch& batch, const RowPlace& place, StepStatus status) {
   StepResult result;
   if (graph_ && !is_accumulating()) {
     step_on_device_.fill_(step_count_);
     static_cast<optim::Optimizer&>(*optimizer_).refresh_lr();
-    result = graph_->run(batch, [this](const Batch& given) { return run_whole(given); });
+    result = graph_->run(batch, [&](const Batch& given) { return run_whole(given, place, status); });
   } else {
-    result = run_whole(batch);
+    result = run_whole(batch, place, status);
   }
-  advance(result);
+  if (!result.status.no_batch) advance(result);
   return result;
 }
 
-StepResult TrainStep::run_whole(const Batch& batch) {
-  StepResult result = backward(batch, /*whole=*/!is_accumulating());
-  apply_gradients(result);
+StepResult TrainStep::run_whole(const Batch& batch, const RowPlace& place, StepStatus status) {
+  StepResult result = backward(batch, place, status, /*completes=*/true);
+  if (!result.status.no_batch) apply_gradients(result);
   return result;
 }
 
-StepResult TrainStep::accumulate(const Batch& batch) { return backward(batch, /*whole=*/false); }
+StepResult TrainStep::accumulate(const Batch& batch, const RowPlace& place, StepStatus status) {
+  return backward(batch, place, status, /*completes=*/false);
+}
+
+StepResult TrainStep::pass(StepStatus status) {
+  status.no_batch = true;
+  agree({}, status);
+  drop();
+  return {.status = status};
+}
 
 StepResult TrainStep::finish() {
   StepResult result;
   if (!is_accumulating()) return result;
+  reducer_->reduce_now();
   apply_gradients(result);
   advance(result);
   return result;
+}
+
+void TrainStep::end_epoch(double metric) {
+  if (options_.epoch_scheduler) options_.epoch_scheduler->step(metric);
 }
 
 StepResult TrainStep::evaluate(const Batch& batch) {
@@ -224,6 +283,7 @@ TrainStep::State TrainStep::state_dict() {
   state.values.set("step", step_count_);
   if (scaler_.is_enabled()) state.values.set("scaler", scaler_.state_dict());
   if (options_.scheduler) state.values.set("scheduler", options_.scheduler->state_dict());
+  if (options_.epoch_scheduler) state.values.set("epoch_scheduler", options_.epoch_scheduler->state_dict());
   return state;
 }
 
@@ -232,11 +292,14 @@ void TrainStep::load_state_dict(const State& state) {
   if (!step) throw DataError("[TrainStep] the saved state has no 'step'");
   load_optimizer_state(*optimizer_, model_->module(), state.optimizer);
   if (const std::optional<Config> saved = state.values.sub("scaler")) scaler_.load_state_dict(*saved);
-  if (options_.scheduler) {
-    const std::optional<Config> saved = state.values.sub("scheduler");
-    if (!saved) throw DataError("[TrainStep] the saved state has no 'scheduler'");
-    options_.scheduler->load_state_dict(*saved);
-  }
+  const auto load_scheduler = [&](const char* name, optim::LRScheduler* scheduler) {
+    if (scheduler == nullptr) return;
+    const std::optional<Config> saved = state.values.sub(name);
+    if (!saved) throw DataError(fmt::format("[TrainStep] the saved state has no '{}'", name));
+    scheduler->load_state_dict(*saved);
+  };
+  load_scheduler("scheduler", options_.scheduler.get());
+  load_scheduler("epoch_scheduler", options_.epoch_scheduler.get());
   step_count_ = *step;
 }
 

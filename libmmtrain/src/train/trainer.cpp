@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <chrono>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include "mmtrain/core/progress.h"
 #include "mmtrain/train/checkpoint.h"
 #include "mmtrain/train/signals.h"
+#include "train/rank_trainer.h"
 
 namespace mmtrain {
 namespace {
@@ -100,78 +102,162 @@ void validate(const TrainerOptions& options) {
 
 struct Trainer::Impl {
   TrainerOptions options;
-  std::uint64_t seed;
-  TrainStep step;
+  std::shared_ptr<parallel::Strategy> strategy;
+  std::vector<std::unique_ptr<detail::RankTrainer>> ranks;  // of this process
+  std::uint64_t seed = 0;
   std::vector<std::shared_ptr<Callback>> callbacks;
 
   // Where training stands: everything `resume` must restore beside the tensors.
   std::int64_t epoch = 0;    ///< epochs finished
   std::int64_t batch = 0;    ///< batches of the next epoch already trained on
-  std::int64_t rows = 0;     ///< rows trained on in the open epoch
+  std::int64_t rows = 0;     ///< rows trained on in the open epoch, by this process
   double train_seconds = 0;  ///< of the open epoch, before a resume
   double wait_seconds = 0;
   std::int64_t epochs_since_best = 0;
   FitResult result;
-  std::optional<ClassificationMetrics> metrics;  ///< of the open epoch
-  torch::Tensor step_sums;  ///< of the open epoch: finite gradient norms, their number, steps left out
 
-  Impl(std::shared_ptr<Model> model, std::shared_ptr<torch::optim::Optimizer> optimizer, Loss loss,
-       TrainerOptions trainer_options, TrainStepOptions step_options)
-      : options(std::move(trainer_options)),
-        seed(step_options.seed),
-        step(std::move(model), std::move(optimizer), std::move(loss), std::move(step_options)),
-        step_sums(torch::zeros({3}, torch::TensorOptions(torch::kDouble).device(options.device))) {}
+  Impl(std::shared_ptr<parallel::Strategy> how, const RankFactory& make_rank, Loss loss,
+       TrainerOptions trainer_options);
 
-  torch::nn::Module& module() { return step.model().module(); }
+  detail::RankTrainer& main_rank() { return *ranks.front(); }
   bool limit_reached(std::int64_t done, std::int64_t limit) const { return limit > 0 && done >= limit; }
-  double learning_rate() { return step.optimizer().param_groups().at(0).options().get_lr(); }
+  double learning_rate() { return main_rank().step().optimizer().param_groups().at(0).options().get_lr(); }
+  bool is_main() const { return strategy->is_main(); }
+  bool has_processes() const { return strategy->world_size() > static_cast<int>(ranks.size()); }
 
-  // Trains on a batch and counts it.
-  void train_batch(const Batch& loaded, std::int64_t batches);
-  void count(const StepResult& outcome);
+  // The batch that the ranks of this process share: rows of each, and where they lie.
+  struct Share {
+    Batch batch;
+    RowPlace place;
+  };
+  std::vector<Share> shares_of(const Batch& loaded) const;
+  Batch on_device(const detail::RankTrainer& rank, const Batch& loaded) const;
+
+  StepStatus train_batch(Batch loaded, std::int64_t batches, StepStatus status);
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
-  MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label);
+  MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged);
   void close_epoch(DataLoader& loader, const MetricValues& trained, const MetricValues& validated, double seconds);
   void save(const char* name);
+  void write(const char* name, const std::optional<ClassificationMetrics>& metrics);
   void load(const std::filesystem::path& directory);
   void report_skipped(const DataLoader& loader, std::int64_t& reported);
   std::int64_t reported_train = 0, reported_val = 0;  ///< bad samples already named
   std::int64_t micro_batches = 0;                     ///< of the step that is open
   bool first_batch_shown = false;
+
+  // What several ranks counted, as one; empty if none has counted anything.
+  using Counted = std::optional<ClassificationMetrics>& (detail::RankTrainer::*)();
+  std::optional<ClassificationMetrics> of_this_process(Counted counted);
+  std::optional<ClassificationMetrics> of_all(Counted counted);
+  // Whether it is true in one of the processes.
+  bool in_any(bool here);
 };
 
+Trainer::Impl::Impl(std::shared_ptr<parallel::Strategy> how, const RankFactory& make_rank, Loss loss,
+                    TrainerOptions trainer_options)
+    : options(std::move(trainer_options)), strategy(std::move(how)), ranks(strategy->ranks().size()) {
+  // One after the other, since they draw from one generator; what all but the first draw is overwritten.
+  std::vector<RankParts> parts;
+  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
+  torch::Tensor drawn_by_first;
+  for (const parallel::Rank& rank : strategy->ranks()) {
+    parts.push_back(make_rank(rank.device));
+    parts.back().step.group = rank.group;
+    if (!drawn_by_first.defined()) drawn_by_first = generator.get_state();
+  }
+  if (parts.size() > 1) generator.set_state(drawn_by_first);
+  seed = parts.front().step.seed;
+  strategy->run([&](std::size_t i) {
+    ranks[i] = std::make_unique<detail::RankTrainer>(std::move(parts[i]), loss, strategy->ranks()[i].device);
+  });
+}
+
+std::vector<Trainer::Impl::Share> Trainer::Impl::shares_of(const Batch& loaded) const {
+  if (ranks.size() == 1) return {{loaded, {}}};
+  std::vector<Share> shares;
+  std::int64_t first = 0;
+  for (Batch& part : loaded.split(static_cast<std::int64_t>(ranks.size()))) {
+    const std::int64_t rows_of_part = part.size();
+    if (rows_of_part == 0) {  // every rank makes the same step: one row that counts nowhere
+      part = loaded.narrow(0, 1);
+      part.weights = torch::zeros({1}, torch::TensorOptions().device(part.target.device()));
+    }
+    shares.push_back({std::move(part), {.first = first, .total = loaded.size()}});
+    first += rows_of_part;
+  }
+  return shares;
+}
+
+Batch Trainer::Impl::on_device(const detail::RankTrainer& rank, const Batch& loaded) const {
+  return loaded.to(rank.device(), /*non_blocking=*/true);
+}
+
+StepStatus Trainer::Impl::train_batch(Batch loaded, std::int64_t batches, StepStatus status) {
+  const bool completes = ++micro_batches >= options.accumulation_steps || batch == batches;
+  if (completes) micro_batches = 0;
+  rows += loaded.size();
+  if (options.mix) {
+    // Rows are mixed with one another: before they part, and where they train if they do not.
+    if (ranks.size() == 1) loaded = on_device(main_rank(), loaded);
+    loaded = mix(loaded, *options.mix, seed, epoch, batch - 1);
+  }
+  const std::vector<Share> shares = shares_of(loaded);
+  StepStatus joint;
+  strategy->run([&](std::size_t i) {
+    const Batch moved = on_device(*ranks[i], shares[i].batch);
+    if (i == 0 && !first_batch_shown) {
+      if (is_main()) {
+        for (const auto& callback : callbacks) callback->on_first_batch(moved);
+      }
+      first_batch_shown = true;
+    }
+    const StepStatus told = ranks[i]->train(moved, shares[i].place, completes, status);
+    if (i == 0) joint = told;
+  });
+  return joint;
+}
+
 bool Trainer::Impl::train_epoch(DataLoader& loader) {
-  module().train();
+  for (const auto& rank : ranks) rank->module().train();
   const std::int64_t batches =
       options.limit_train_batches > 0 ? std::min(options.limit_train_batches, loader.size()) : loader.size();
   std::optional<ProgressLine> progress;
-  if (options.progress) progress.emplace(fmt::format("Epoch {}/{}", epoch + 1, options.epochs), batches);
+  if (options.progress && is_main()) progress.emplace(fmt::format("Epoch {}/{}", epoch + 1, options.epochs), batches);
   const Clock::time_point start = Clock::now();
   const double seconds_before = train_seconds, wait_before = wait_seconds;
 
-  bool finished = true;
+  bool finished = true, others_ended = false;
   if (!limit_reached(batch, options.limit_train_batches)) {
     for (Batch& loaded : loader.epoch(epoch, batch)) {
       batch = loader.next_batch();
-      train_batch(loaded, batches);
+      const StepStatus status = train_batch(loaded, batches, {.stop = StopSignals::received() != 0});
+      if (status.no_batch) {
+        others_ended = true;
+        break;
+      }
       train_seconds = seconds_before + seconds_since(start);
       wait_seconds = wait_before + loader.wait_seconds();
       if (progress && (batch % kProgressInterval == 0 || batch == batches)) {
-        const MetricValues so_far = metrics->compute();
+        const MetricValues so_far = of_this_process(&detail::RankTrainer::trained)->compute();
         progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%", so_far.loss,
                                             100 * so_far.accuracy, static_cast<double>(rows) / train_seconds,
                                             100 * wait_seconds / train_seconds));
       }
-      if (step.is_accumulating()) continue;  // a signal waits for the step to be complete
-      if (StopSignals::received() != 0) {
+      if (main_rank().step().is_accumulating()) continue;  // a signal waits for the step to be complete
+      // Processes stop together, after the step before which one of them had its signal.
+      if (has_processes() ? status.stop : StopSignals::received() != 0) {
         finished = false;
         break;
       }
       if (limit_reached(batch, options.limit_train_batches)) break;
     }
   }
-  count(step.finish());  // if the batch that should have completed a step had no good sample
+  // The batch that should have come last had no good sample.
+  if (finished && !others_ended && batch < batches && has_processes()) {
+    strategy->run([&](std::size_t i) { ranks[i]->step().pass(); });
+  }
+  if (main_rank().step().is_accumulating()) strategy->run([&](std::size_t i) { ranks[i]->finish_step(); });
   micro_batches = 0;
   if (progress) progress->finish();
   report_skipped(loader, reported_train);
@@ -180,53 +266,57 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   return finished;
 }
 
-void Trainer::Impl::train_batch(const Batch& loaded, std::int64_t batches) {
-  Batch moved = loaded.to(options.device, /*non_blocking=*/true);
-  if (options.mix) moved = mix(moved, *options.mix, seed, epoch, batch - 1);
-  if (!first_batch_shown) {
-    for (const auto& callback : callbacks) callback->on_first_batch(moved);
-    first_batch_shown = true;
-  }
-  const bool completes = ++micro_batches >= options.accumulation_steps || batch == batches;
-  const StepResult outcome = completes ? step.run(moved) : step.accumulate(moved);
-  if (completes) micro_batches = 0;
-  if (!metrics) metrics.emplace(outcome.output.size(1), options.device);
-  metrics->add(outcome.output, moved.target, outcome.loss_sum, outcome.weight, moved.weights);
-  count(outcome);
-  rows += moved.size();
-}
-
-void Trainer::Impl::count(const StepResult& outcome) {
-  if (!outcome.grad_norm.defined() && !outcome.skipped.defined()) return;
-  const torch::NoGradGuard no_grad;
-  const torch::Tensor none = torch::zeros({}, step_sums.options());
-  torch::Tensor norm = none, finite = none;
-  if (outcome.grad_norm.defined()) {
-    finite = outcome.grad_norm.isfinite();
-    norm = torch::where(finite, outcome.grad_norm.to(torch::kDouble), 0.0);
-  }
-  const torch::Tensor skipped = outcome.skipped.defined() ? outcome.skipped.to(step_sums.options()) : none;
-  step_sums.add_(torch::stack({norm, finite.to(torch::kDouble), skipped}));
-}
-
-MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, const std::string& label) {
-  module().eval();
-  std::optional<ClassificationMetrics> seen;
+MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged) {
   std::optional<ProgressLine> progress;
-  if (options.progress) progress.emplace(label, limit > 0 ? std::min(limit, loader.size()) : loader.size());
+  if (options.progress && is_main()) {
+    progress.emplace(label, limit > 0 ? std::min(limit, loader.size()) : loader.size());
+  }
+  for (const auto& rank : ranks) rank->begin_evaluation(averaged);
   std::int64_t done = 0;
   for (Batch& loaded : loader.epoch(0)) {
-    const Batch moved = loaded.to(options.device, /*non_blocking=*/true);
-    const StepResult outcome = step.evaluate(moved);
-    if (!seen) seen.emplace(outcome.output.size(1), options.device);
-    seen->add(outcome.output, moved.target, outcome.loss_sum, outcome.weight, moved.weights);
+    const std::vector<Share> shares = shares_of(loaded);
+    strategy->run([&](std::size_t i) { ranks[i]->evaluate(on_device(*ranks[i], shares[i].batch)); });
     if (progress) progress->update(++done, "");
     if (limit_reached(done, limit)) break;
   }
+  for (const auto& rank : ranks) rank->end_evaluation();
   if (progress) progress->finish();
   report_skipped(loader, reported_val);
+  const std::optional<ClassificationMetrics> seen = of_all(&detail::RankTrainer::evaluated);
   if (!seen) throw DataError("[Trainer] the evaluated split gave no batch: has it fewer samples than drop_last needs?");
   return seen->compute();
+}
+
+std::optional<ClassificationMetrics> Trainer::Impl::of_this_process(Counted counted) {
+  std::optional<ClassificationMetrics> sum;
+  for (const auto& rank : ranks) {
+    const std::optional<ClassificationMetrics>& one = ((*rank).*counted)();
+    if (!one) continue;
+    if (!sum) sum.emplace(one->classes());
+    const std::vector<torch::Tensor> to = sum->state(), from = one->state();
+    for (std::size_t k = 0; k < to.size(); ++k) to[k].add_(from[k].cpu());
+  }
+  return sum;
+}
+
+std::optional<ClassificationMetrics> Trainer::Impl::of_all(Counted counted) {
+  std::optional<ClassificationMetrics> sum = of_this_process(counted);
+  if (!has_processes()) return sum;
+  parallel::ProcessGroup group = strategy->ranks().front().group;
+  const torch::Tensor classes = torch::tensor(sum ? sum->classes() : 0, torch::kInt64);
+  group.all_reduce(classes, parallel::ReduceOp::max);
+  if (classes.item<std::int64_t>() == 0) return {};
+  if (!sum) sum.emplace(classes.item<std::int64_t>());
+  group.all_reduce(sum->state());
+  return sum;
+}
+
+bool Trainer::Impl::in_any(bool here) {
+  if (!has_processes()) return here;
+  parallel::ProcessGroup group = strategy->ranks().front().group;
+  const torch::Tensor word = torch::tensor(here ? 1 : 0, torch::kInt32);
+  group.all_reduce(word, parallel::ReduceOp::max);
+  return word.item<std::int32_t>() != 0;
 }
 
 // Every bad sample is named once.
@@ -241,9 +331,9 @@ void Trainer::Impl::report_skipped(const DataLoader& loader, std::int64_t& repor
 void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained, const MetricValues& validated,
                                 double seconds) {
   ++epoch;
-  const torch::Tensor sums = step_sums.cpu();
+  const torch::Tensor sums = main_rank().step_sums().cpu();
   EpochRecord record{.epoch = epoch,
-                     .global_step = step.step_count(),
+                     .global_step = main_rank().step().step_count(),
                      .train_loss = trained.loss,
                      .train_acc = trained.accuracy,
                      .val_loss = validated.loss,
@@ -253,12 +343,11 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
                      .val_f1_weighted = validated.f1_weighted,
                      .lr = learning_rate(),
                      .epoch_seconds = seconds,
-                     .samples_per_second = static_cast<double>(rows) / train_seconds,
+                     .samples_per_second = static_cast<double>(trained.rows) / train_seconds,
                      .data_wait_pct = 100 * wait_seconds / train_seconds,
                      .skipped_samples = static_cast<std::int64_t>(loader.errors().size()),
                      .grad_norm = sums[0].item<double>() / sums[1].item<double>(),
                      .skipped_steps = std::llround(sums[2].item<double>())};
-  if (options.epoch_scheduler) options.epoch_scheduler->step(validated.loss);
   record.best = result.best_epoch == 0 || record.val_acc > result.best_val_acc;
   epochs_since_best = record.best ? 0 : epochs_since_best + 1;
   if (record.best) {
@@ -269,14 +358,25 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
   result.history.push_back(record);
   batch = rows = 0;
   train_seconds = wait_seconds = 0;
-  metrics.reset();
-  step_sums.zero_();
+  for (const auto& rank : ranks) {
+    rank->step().end_epoch(validated.loss);
+    rank->trained().reset();
+    rank->step_sums().zero_();
+  }
 }
 
 void Trainer::Impl::save(const char* name) {
   if (options.run_dir.empty()) return;
+  const std::optional<ClassificationMetrics> metrics = of_all(&detail::RankTrainer::trained);
+  if (is_main()) write(name, metrics);
+  in_any(false);  // the others wait: whoever is ended now would leave an older checkpoint than they believe
+}
+
+void Trainer::Impl::write(const char* name, const std::optional<ClassificationMetrics>& metrics) {
+  TrainStep& step = main_rank().step();
+  const torch::Device device = main_rank().device();
   Checkpoint checkpoint;
-  checkpoint.model = state_dict(module());
+  checkpoint.model = state_dict(main_rank().module());
   if (const optim::Ema* ema = step.ema()) {
     append(checkpoint.optimizer, "weights/", checkpoint.model);
     checkpoint.model = ema->state_dict();
@@ -284,35 +384,32 @@ void Trainer::Impl::save(const char* name) {
   const TrainStep::State step_state = step.state_dict();
   append(checkpoint.optimizer, "optimizer/", step_state.optimizer);
   checkpoint.optimizer.insert("generator/cpu", at::globalContext().defaultGenerator(at::kCPU).get_state());
-  if (options.device.is_cuda()) {
-    checkpoint.optimizer.insert("generator/device", at::globalContext().defaultGenerator(options.device).get_state());
+  if (device.is_cuda()) {
+    checkpoint.optimizer.insert("generator/device", at::globalContext().defaultGenerator(device).get_state());
   }
   if (metrics) {
     const std::vector<torch::Tensor> running = metrics->state();
     checkpoint.optimizer.insert("metrics/counts", running[0]);
     checkpoint.optimizer.insert("metrics/sums", running[1]);
   }
-  checkpoint.optimizer.insert("metrics/steps", step_sums);
+  checkpoint.optimizer.insert("metrics/steps", main_rank().step_sums());
   json history = json::array();
   for (const EpochRecord& record : result.history) history.push_back(to_json(record));
-  checkpoint.state =
-      json{{"format", kStateFormat},
-           {"epoch", epoch},
-           {"batch", batch},
-           {"step", json::parse(step_state.values.dump())},
-           {"epoch_scheduler",
-            options.epoch_scheduler ? json::parse(options.epoch_scheduler->state_dict().dump()) : json(nullptr)},
-           {"ema_updates", step.ema() ? step.ema()->updates() : 0},
-           {"rows", rows},
-           {"train_seconds", train_seconds},
-           {"wait_seconds", wait_seconds},
-           {"epochs_since_best", epochs_since_best},
-           {"best_epoch", result.best_epoch},
-           {"best_val_acc", result.best_val_acc},
-           {"best_val_f1_weighted", result.best_val_f1_weighted},
-           {"history", std::move(history)}}
-          .dump(2) +
-      "\n";
+  checkpoint.state = json{{"format", kStateFormat},
+                          {"epoch", epoch},
+                          {"batch", batch},
+                          {"step", json::parse(step_state.values.dump())},
+                          {"ema_updates", step.ema() ? step.ema()->updates() : 0},
+                          {"rows", rows},
+                          {"train_seconds", train_seconds},
+                          {"wait_seconds", wait_seconds},
+                          {"epochs_since_best", epochs_since_best},
+                          {"best_epoch", result.best_epoch},
+                          {"best_val_acc", result.best_val_acc},
+                          {"best_val_f1_weighted", result.best_val_f1_weighted},
+                          {"history", std::move(history)}}
+                         .dump(2) +
+                     "\n";
   save_checkpoint(options.run_dir / "checkpoints" / name, checkpoint);
 }
 
@@ -330,10 +427,6 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
     batch = state.at("batch");
     step_state.values = Config::parse(state.at("step").dump(), (directory / "state.json").string());
     ema_updates = state.at("ema_updates");
-    if (options.epoch_scheduler) {
-      options.epoch_scheduler->load_state_dict(
-          Config::parse(state.at("epoch_scheduler").dump(), (directory / "state.json").string()));
-    }
     rows = state.at("rows");
     train_seconds = state.at("train_seconds");
     wait_seconds = state.at("wait_seconds");
@@ -347,9 +440,13 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
     throw DataError(fmt::format("[Trainer] {} is broken: {}", (directory / "state.json").string(), error.what()));
   }
   const StateDict weights = section(checkpoint.optimizer, "weights/");
-  load_state_dict(module(), weights.is_empty() ? checkpoint.model : weights);
-  step.load_state_dict(step_state);
-  if (step.ema()) step.ema()->load_state_dict(checkpoint.model, ema_updates);
+  strategy->run([&](std::size_t i) {
+    TrainStep& step = ranks[i]->step();
+    load_state_dict(ranks[i]->module(), weights.is_empty() ? checkpoint.model : weights);
+    step.load_state_dict(step_state);
+    if (step.ema()) step.ema()->load_state_dict(checkpoint.model, ema_updates);
+    ranks[i]->trained().reset();
+  });
   const auto restore = [&](const char* name, torch::Device device) {
     if (const torch::Tensor* saved = checkpoint.optimizer.find(name)) {
       at::Generator generator = at::globalContext().defaultGenerator(device);
@@ -357,24 +454,30 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
     }
   };
   restore("generator/cpu", torch::kCPU);
-  if (options.device.is_cuda()) restore("generator/device", options.device);
-  step_sums.copy_(checkpoint.optimizer["metrics/steps"]);
-  metrics.reset();
-  if (const torch::Tensor* counts = checkpoint.optimizer.find("metrics/counts")) {
-    // counts holds C x C entries of the confusion matrix and one more.
-    metrics.emplace(std::llround(std::sqrt(static_cast<double>(counts->numel() - 1))), options.device);
-    const std::vector<torch::Tensor> running = metrics->state();
-    running[0].copy_(*counts);
-    running[1].copy_(checkpoint.optimizer["metrics/sums"]);
-  }
+  if (main_rank().device().is_cuda()) restore("generator/device", main_rank().device());
+  main_rank().step_sums().copy_(checkpoint.optimizer["metrics/steps"]);
+  const torch::Tensor* counts = checkpoint.optimizer.find("metrics/counts");
+  if (counts == nullptr || !is_main()) return;  // what all ranks had counted goes on with the first
+  // counts holds C x C entries of the confusion matrix and one more.
+  std::optional<ClassificationMetrics>& metrics = main_rank().trained();
+  metrics.emplace(std::llround(std::sqrt(static_cast<double>(counts->numel() - 1))), main_rank().device());
+  metrics->state()[0].copy_(*counts);
+  metrics->state()[1].copy_(checkpoint.optimizer["metrics/sums"]);
 }
 
 Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<torch::optim::Optimizer> optimizer, Loss loss,
                  TrainerOptions options, TrainStepOptions step) {
   validate(options);
   model->module().to(options.device);
-  impl_ = std::make_unique<Impl>(std::move(model), std::move(optimizer), std::move(loss), std::move(options),
-                                 std::move(step));
+  const auto strategy = std::make_shared<parallel::SingleDevice>(options.device);
+  const RankFactory parts = [&](torch::Device) { return RankParts{model, optimizer, step}; };
+  impl_ = std::make_unique<Impl>(strategy, parts, std::move(loss), std::move(options));
+}
+
+Trainer::Trainer(std::shared_ptr<parallel::Strategy> strategy, const RankFactory& make_rank, Loss loss,
+                 TrainerOptions options) {
+  validate(options);
+  impl_ = std::make_unique<Impl>(std::move(strategy), make_rank, std::move(loss), std::move(options));
 }
 
 Trainer::~Trainer() = default;
@@ -385,12 +488,16 @@ void Trainer::resume(const std::filesystem::path& checkpoint) { impl_->load(chec
 
 FitResult Trainer::fit(DataLoader& train, DataLoader& val) {
   Impl& run = *impl_;
+  const auto tell = [&run](const auto& what) {
+    if (!run.is_main()) return;
+    for (const auto& callback : run.callbacks) what(*callback);
+  };
   const FitInfo info{.epochs = run.options.epochs,
                      .first_epoch = run.epoch + 1,
                      .history = run.result.history,
                      .run_dir = run.options.run_dir,
                      .class_names = train.dataset().class_names()};
-  for (const auto& callback : run.callbacks) callback->on_fit_begin(info);
+  tell([&](Callback& callback) { callback.on_fit_begin(info); });
 
   run.result.signal = 0;
   run.result.stopped_early = false;
@@ -403,36 +510,38 @@ FitResult Trainer::fit(DataLoader& train, DataLoader& val) {
     bool finished = run.train_epoch(train);
     MetricValues validated;
     if (finished) {
-      std::optional<optim::EmaScope> averaged;
-      if (run.step.ema()) averaged.emplace(*run.step.ema());
-      validated = run.evaluate(val, run.options.limit_val_batches, "  validating");
-      finished = StopSignals::received() == 0;
+      validated = run.evaluate(val, run.options.limit_val_batches, "  validating", /*averaged=*/true);
+      finished = !run.in_any(StopSignals::received() != 0);
     }
     if (!finished) {
-      run.result.signal = StopSignals::received();
+      const int signal = StopSignals::received();
+      run.result.signal = signal != 0 ? signal : SIGTERM;  // another process had it
       run.save("last");
       break;
     }
-    run.close_epoch(train, run.metrics->compute(), validated, seconds_before + seconds_since(start));
+    const MetricValues trained = run.of_all(&detail::RankTrainer::trained)->compute();
+    run.close_epoch(train, trained, validated, seconds_before + seconds_since(start));
     if (run.result.history.back().best) run.save("best");
     run.save("last");
-    for (const auto& callback : run.callbacks) callback->on_epoch_end(run.result.history.back());
+    tell([&](Callback& callback) { callback.on_epoch_end(run.result.history.back()); });
   }
   run.result.stopped_early = run.result.signal == 0 && run.epoch < run.options.epochs;
   if (run.result.stopped_early) {
     log::info(fmt::format("Early stopping: no better validation accuracy for {} epochs", run.epochs_since_best));
   }
-  for (const auto& callback : run.callbacks) callback->on_fit_end(run.result);
+  tell([&](Callback& callback) { callback.on_fit_end(run.result); });
   return run.result;
 }
 
 MetricValues Trainer::evaluate(DataLoader& loader, std::int64_t limit_batches) {
-  return impl_->evaluate(loader, limit_batches, "evaluating");
+  return impl_->evaluate(loader, limit_batches, "evaluating", /*averaged=*/false);
 }
 
 MetricValues Trainer::test(DataLoader& loader) {
   const MetricValues values = evaluate(loader);
-  for (const auto& callback : impl_->callbacks) callback->on_test_end(values);
+  if (impl_->is_main()) {
+    for (const auto& callback : impl_->callbacks) callback->on_test_end(values);
+  }
   return values;
 }
 

@@ -37,8 +37,8 @@ struct ReducerOptions {
 ///     reducer.check();
 ///     optimizer.step();
 ///
-/// Gradients are summed, not averaged: divide the loss by the weight of the joined batch, and whatever the ranks' shares
-/// of it are, the result is that of one device. With a group of one nothing is done at all.
+/// Gradients are summed, not averaged: divide the loss by the weight of the joined batch, and whatever the ranks'
+/// shares of it are, the result is that of one device. With a group of one nothing is done at all.
 class MMTRAIN_API GradientReducer {
  public:
   /// All ranks call this at the same time. Throws `DistributedError` on all ranks where their nets differ, naming the
@@ -58,6 +58,11 @@ class MMTRAIN_API GradientReducer {
   /// backward pass that was prepared.
   void check();
 
+  /// Adds up over all ranks the gradients that are there, at once: for a step whose last backward pass was not
+  /// prepared.
+  void reduce_now();
+
+  ProcessGroup& group() { return group_; }
   const ProcessGroup& group() const { return group_; }
 
  private:

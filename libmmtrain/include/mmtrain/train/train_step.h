@@ -18,6 +18,8 @@
 #include "mmtrain/nn/losses.h"
 #include "mmtrain/optim/ema.h"
 #include "mmtrain/optim/scheduler.h"
+#include "mmtrain/parallel/gradient_reducer.h"
+#include "mmtrain/parallel/process_group.h"
 
 namespace mmtrain {
 
@@ -34,6 +36,19 @@ MMTRAIN_API Loss cross_entropy_loss(const nn::CrossEntropyOptions& options = {})
 /// `nn::focal_loss` of the same.
 MMTRAIN_API Loss focal_loss(const nn::FocalLossOptions& options = {});
 
+/// Where the rows of a batch lie in the batch that all ranks share: row i is number `first + i * stride` of `total`.
+struct RowPlace {
+  std::int64_t first = 0;
+  std::int64_t stride = 1;
+  std::int64_t total = 0;  ///< 0: each rank has as many rows, and they follow one another by turns of ranks
+};
+
+/// What a rank lets the others know with its step; each is true for all ranks if it is for one.
+struct StepStatus {
+  bool stop = false;      ///< a signal came, say: training shall end after this step
+  bool no_batch = false;  ///< this rank has no more batches: the step is not made
+};
+
 /// What a step leaves behind, on the device: reading a value waits for the device, so the caller decides when.
 struct StepResult {
   torch::Tensor loss_sum = {};  ///< scalar
@@ -42,7 +57,8 @@ struct StepResult {
   torch::Tensor grad_norm =
       {};  ///< scalar, before clipping; undefined without `clip_norm` and before the step is complete
   torch::Tensor skipped =
-      {};  ///< scalar, 1 if gradients overflowed and the step was left out; undefined without scaler
+      {};                  ///< scalar, 1 if gradients overflowed and the step was left out; undefined without scaler
+  StepStatus status = {};  ///< of all ranks
 };
 
 struct TrainStepOptions {
@@ -54,10 +70,15 @@ struct TrainStepOptions {
   double clip_norm = 0;                ///< largest global norm of the gradients; 0: any
   double clip_value = 0;               ///< largest absolute value of a gradient's elements; 0: any
   std::optional<optim::EmaOptions> ema = {};
-  std::shared_ptr<optim::LRScheduler> scheduler = {};  ///< goes on with each optimizer step, also one left out
+  std::shared_ptr<optim::LRScheduler> scheduler = {};        ///< goes on with each optimizer step, also one left out
+  std::shared_ptr<optim::LRScheduler> epoch_scheduler = {};  ///< goes on with `end_epoch`
   /// Runs the step as a captured CUDA graph; elsewhere nothing is compiled, and a line of the log says so.
   bool compile = false;
   std::uint64_t seed = 0;  ///< of dropout
+  /// The ranks that train together, each with a step of its own that is made at the same time as theirs. The loss is
+  /// the weighted mean over the joined batch of all of them.
+  parallel::ProcessGroup group = {};
+  parallel::ReducerOptions reducer = {};
 };
 
 /// One optimizer step, in fixed order: forward, backward of the weighted mean, unscale, clip, step, scaler update,
@@ -68,6 +89,9 @@ struct TrainStepOptions {
 /// Several micro-batches make one step whose gradient is that of their joined batch, whatever their sizes and weights:
 ///
 ///     step.accumulate(first); step.accumulate(second); step.run(third);
+///
+/// With a `group`, every rank calls the same functions the same number of times; parameters stay equal on all ranks to
+/// the last bit.
 class MMTRAIN_API TrainStep {
  public:
   /// Numbers the dropout layers of the model (`nn::assign_dropout_layers`). Throws `ConfigError` for options out of
@@ -78,14 +102,21 @@ class MMTRAIN_API TrainStep {
 
   /// Trains on `batch`, which is on the model's device, together with what was accumulated before. The model must be in
   /// training mode.
-  StepResult run(const Batch& batch);
+  StepResult run(const Batch& batch, const RowPlace& place = {}, StepStatus status = {});
 
   /// Adds the gradients of `batch` to those of the step that a later `run` or `finish` completes.
-  StepResult accumulate(const Batch& batch);
+  StepResult accumulate(const Batch& batch, const RowPlace& place = {}, StepStatus status = {});
+
+  /// Takes the place of `run` or `accumulate` on a rank that has no batch. What was accumulated is dropped on all
+  /// ranks.
+  StepResult pass(StepStatus status = {.no_batch = true});
 
   /// Completes a step from what was accumulated; nothing happens if that is nothing. The loss, weight and output of the
   /// result are undefined.
   StepResult finish();
+
+  /// The epoch scheduler goes on; `metric` is what it may look for a plateau in.
+  void end_epoch(double metric);
 
   /// Loss and output without training; gradients are not recorded. The caller chooses the mode of the model.
   StepResult evaluate(const Batch& batch);
@@ -115,8 +146,11 @@ class MMTRAIN_API TrainStep {
   void compile();
   torch::Tensor forward(const Batch& batch);
   LossValue forward_loss(const Batch& batch, torch::Tensor& output);
-  StepResult backward(const Batch& batch, bool whole);
-  StepResult run_whole(const Batch& batch);
+  RowPlace placed(const RowPlace& place, std::int64_t rows) const;
+  torch::Tensor agree(const torch::Tensor& weight, StepStatus& status);
+  void drop();
+  StepResult backward(const Batch& batch, const RowPlace& place, StepStatus status, bool completes);
+  StepResult run_whole(const Batch& batch, const RowPlace& place, StepStatus status);
   void apply_gradients(StepResult& result);
   void advance(const StepResult& result);
   std::vector<torch::Tensor> trained_parameters() const;
@@ -126,6 +160,7 @@ class MMTRAIN_API TrainStep {
   Loss loss_;
   TrainStepOptions options_;
   amp::GradScaler scaler_;
+  std::unique_ptr<parallel::GradientReducer> reducer_;
   std::optional<optim::Ema> ema_;
   std::int64_t step_count_ = 0;
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -11,6 +12,7 @@
 #include "mmtrain/core/export.h"
 #include "mmtrain/data/data_loader.h"
 #include "mmtrain/data/mix.h"
+#include "mmtrain/parallel/strategy.h"
 #include "mmtrain/train/callback.h"
 #include "mmtrain/train/metrics.h"
 #include "mmtrain/train/train_step.h"
@@ -19,17 +21,25 @@ namespace mmtrain {
 
 struct TrainerOptions {
   std::int64_t epochs = 1;
-  torch::Device device = torch::kCPU;
+  torch::Device device = torch::kCPU;        ///< without a strategy
   std::int64_t limit_train_batches = 0;      ///< 0: all
   std::int64_t limit_val_batches = 0;        ///< 0: all
   std::int64_t early_stopping_patience = 0;  ///< epochs without a better validation accuracy; 0: never
   std::int64_t accumulation_steps = 1;       ///< batches whose joined gradient makes one optimizer step
-  /// Goes on after each epoch; a plateau is looked for in the validation loss.
-  std::shared_ptr<optim::LRScheduler> epoch_scheduler = {};
-  std::optional<MixOptions> mix = {};  ///< mixup or cutmix of each training batch, seeded as the step is
-  std::filesystem::path run_dir = {};  ///< checkpoints go here; empty: nothing is written
-  bool progress = true;                ///< a progress line while an epoch runs
+  std::optional<MixOptions> mix = {};        ///< mixup or cutmix of each training batch, seeded as the step is
+  std::filesystem::path run_dir = {};        ///< checkpoints go here; empty: nothing is written
+  bool progress = true;                      ///< a progress line while an epoch runs
 };
+
+/// What one rank trains with.
+struct RankParts {
+  std::shared_ptr<Model> model;
+  std::shared_ptr<torch::optim::Optimizer> optimizer;
+  TrainStepOptions step = {};  ///< its `group` is set by the Trainer
+};
+
+/// Makes the parts of a rank: the model on `device`, and an optimizer of its parameters.
+using RankFactory = std::function<RankParts(torch::Device device)>;
 
 /// Trains and validates: epochs, metrics, callbacks, checkpoints, stopping. Knows no concrete model or dataset.
 ///
@@ -39,10 +49,20 @@ struct TrainerOptions {
 class MMTRAIN_API Trainer {
  public:
   /// Moves the model to the device. Throws `ConfigError` for options out of range. An optimizer made before keeps its
-  /// parameters: they are moved in place. `step` has precision, clipping, average of weights, scheduler of each step
-  /// ...
+  /// parameters: they are moved in place. `step` has precision, clipping, average of weights, schedulers ... A
+  /// scheduler of epochs that waits for a plateau looks at the validation loss.
   Trainer(std::shared_ptr<Model> model, std::shared_ptr<torch::optim::Optimizer> optimizer, Loss loss,
           TrainerOptions options, TrainStepOptions step = {});
+
+  /// Trains by a strategy: `make_rank` is called once for each rank of this process, one after the other. The weights
+  /// are those of rank 0; what the others draw does not move the random generator.
+  ///
+  /// Ranks that are threads share the batches of one loader, whose `batch_size` is that of all together; `loss` is
+  /// called on all of them at the same time. A rank that is a process has loaders of its own: for training with a
+  /// `DistributedSampler`, for validation with a sampler of its share. All make the same decisions; the main process
+  /// alone saves and calls the callbacks.
+  Trainer(std::shared_ptr<parallel::Strategy> strategy, const RankFactory& make_rank, Loss loss,
+          TrainerOptions options);
   ~Trainer();
 
   /// Watches the run, in the order added.

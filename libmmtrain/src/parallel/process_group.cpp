@@ -1,0 +1,185 @@
+#include "mmtrain/parallel/process_group.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "mmtrain/core/error.h"
+#include "parallel/process_group_impl.h"
+
+namespace mmtrain::parallel {
+namespace {
+
+using Works = std::vector<c10::intrusive_ptr<c10d::Work>>;
+
+void wait_for(const Works& works) {
+  for (const auto& work : works) work->wait();
+}
+
+void check(const at::Tensor& tensor) {
+  if (!tensor.defined() || !tensor.device().is_cpu() || tensor.layout() != at::kStrided) {
+    throw ConfigError(fmt::format("[ProcessGroup] collectives take dense CPU tensors, got {}: move it to the CPU first",
+                                  tensor.defined() ? tensor.toString() : "an undefined tensor"));
+  }
+  switch (tensor.scalar_type()) {
+    case at::kDouble:
+    case at::kFloat:
+    case at::kHalf:
+    case at::kBFloat16:
+    case at::kLong:
+    case at::kInt:
+    case at::kChar:
+    case at::kByte:
+    case at::kBool:
+      return;
+    default:
+      throw ConfigError(fmt::format("[ProcessGroup] collectives do not take tensors of {}: convert to float32 or int64",
+                                    c10::toString(tensor.scalar_type())));
+  }
+}
+
+// The memory of `tensor` apart from autograd and its version; bools as bytes, which all back ends can reduce.
+at::Tensor raw(const at::Tensor& tensor) {
+  check(tensor);
+  at::Tensor data = tensor.variable_data();
+  return data.scalar_type() == at::kBool ? data.view(at::kByte) : data;
+}
+
+// A tensor as a collective takes it, and the way back into tensors of other strides.
+class Buffer {
+ public:
+  explicit Buffer(const at::Tensor& tensor)
+      : tensor_(raw(tensor)), contiguous_(tensor_.contiguous()), is_bool_(tensor.scalar_type() == at::kBool) {}
+
+  std::vector<at::Tensor> list() const { return {contiguous_}; }
+  bool is_bool() const { return is_bool_; }
+  void store() const {
+    if (!contiguous_.is_same(tensor_)) tensor_.copy_(contiguous_);
+  }
+
+ private:
+  at::Tensor tensor_, contiguous_;
+  bool is_bool_;
+};
+
+// Tensors without elements take no part: all ranks have the same shapes.
+std::vector<Buffer> buffers_of(const std::vector<at::Tensor>& tensors) {
+  std::vector<Buffer> buffers;
+  buffers.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    Buffer buffer(tensor);
+    if (tensor.numel() > 0) buffers.push_back(std::move(buffer));
+  }
+  return buffers;
+}
+
+// Starts a collective on every tensor before it waits for the first.
+template <class Start>
+void run_in_place(const std::vector<at::Tensor>& tensors, Start start) {
+  const at::NoGradGuard no_grad;
+  const std::vector<Buffer> buffers = buffers_of(tensors);
+  Works works;
+  for (const Buffer& buffer : buffers) works.push_back(start(buffer));
+  wait_for(works);
+  for (const Buffer& buffer : buffers) buffer.store();
+}
+
+c10d::ReduceOp::RedOpType c10d_op(ReduceOp op, bool of_bools) {
+  switch (op) {
+    case ReduceOp::min:
+      return c10d::ReduceOp::MIN;
+    case ReduceOp::max:
+      return c10d::ReduceOp::MAX;
+    case ReduceOp::sum:
+      break;
+  }
+  return of_bools ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+}
+
+}  // namespace
+
+ProcessGroup::Impl::Impl(c10::intrusive_ptr<RankBackend> rank_backend, const c10::intrusive_ptr<c10d::Store>& store,
+                         int local_rank_of_host, std::chrono::milliseconds timeout_of_all)
+    : backend(std::move(rank_backend)),
+      group(c10::make_intrusive<c10d::ProcessGroup>(store, backend->getRank(), backend->getSize())),
+      local_rank(local_rank_of_host),
+      timeout(timeout_of_all) {
+  group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::CUSTOM, c10::intrusive_ptr<c10d::Backend>(backend));
+  group->setDefaultBackend(c10d::ProcessGroup::CUSTOM);
+}
+
+void validate(const GroupOptions& options) {
+  if (options.timeout.count() <= 0) {
+    throw ConfigError(fmt::format("[ProcessGroup] timeout must be positive, got {} ms", options.timeout.count()));
+  }
+}
+
+ProcessGroup::ProcessGroup() = default;
+ProcessGroup::ProcessGroup(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+int ProcessGroup::rank() const { return impl_ ? impl_->backend->getRank() : 0; }
+int ProcessGroup::world_size() const { return impl_ ? impl_->backend->getSize() : 1; }
+int ProcessGroup::local_rank() const { return impl_ ? impl_->local_rank : 0; }
+std::chrono::milliseconds ProcessGroup::timeout() const { return impl_ ? impl_->timeout : GroupOptions{}.timeout; }
+
+void ProcessGroup::all_reduce(const at::Tensor& tensor, ReduceOp op) {
+  if (impl_) all_reduce(std::vector<at::Tensor>{tensor}, op);
+}
+
+void ProcessGroup::all_reduce(const std::vector<at::Tensor>& tensors, ReduceOp op) {
+  if (!impl_) return;
+  run_in_place(tensors, [&](const Buffer& buffer) {
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d_op(op, buffer.is_bool());
+    std::vector<at::Tensor> list = buffer.list();
+    return impl_->backend->allreduce(list, options);
+  });
+}
+
+void ProcessGroup::broadcast(const std::vector<at::Tensor>& tensors, int root) {
+  if (root < 0 || root >= world_size()) {
+    throw ConfigError(
+        fmt::format("[ProcessGroup] broadcast needs a root from 0 to {}, got {}", world_size() - 1, root));
+  }
+  if (!impl_) return;
+  c10d::BroadcastOptions options;
+  options.rootRank = root;
+  run_in_place(tensors, [&](const Buffer& buffer) {
+    std::vector<at::Tensor> list = buffer.list();
+    return impl_->backend->broadcast(list, options);
+  });
+}
+
+std::vector<at::Tensor> ProcessGroup::all_gather(const at::Tensor& tensor) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> results;
+  for (int rank = 0; rank < world_size(); ++rank) results.push_back(at::empty(tensor.sizes(), tensor.options()));
+  if (!impl_) {
+    results[0].copy_(tensor);
+  } else if (std::vector<at::Tensor> inputs = {raw(tensor).contiguous()}; tensor.numel() > 0) {
+    std::vector<std::vector<at::Tensor>> outputs(1);
+    for (const at::Tensor& result : results) outputs[0].push_back(raw(result));
+    impl_->backend->allgather(outputs, inputs)->wait();
+  }
+  return results;
+}
+
+void ProcessGroup::barrier() {
+  if (impl_) impl_->backend->barrier()->wait();
+}
+
+void ProcessGroup::shutdown() {
+  if (impl_) impl_->backend->close();
+}
+
+void ProcessGroup::abort(std::string_view error, std::optional<c10::Device> device) noexcept {
+  if (!impl_) return;
+  const std::string place =
+      device ? fmt::format("[rank {}, {}]", rank(), device->str()) : fmt::format("[rank {}]", rank());
+  impl_->backend->fail(fmt::format("{} {}", place, error));
+}
+
+std::string ProcessGroup::first_error() const { return impl_ ? impl_->backend->first_error() : std::string(); }
+
+}  // namespace mmtrain::parallel

@@ -1,0 +1,186 @@
+#include "mmtrain/parallel/strategy.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+#include <c10/core/DeviceGuard.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "mmtrain/core/error.h"
+#include "mmtrain/core/log.h"
+#include "mmtrain/device/device.h"
+#include "mmtrain/device/thread_limit.h"
+
+namespace mmtrain::parallel {
+namespace {
+
+using Work = std::function<void(std::size_t rank)>;
+
+// Time for ranks to see that their group is broken and to end.
+constexpr std::chrono::seconds kGrace{10};
+
+std::string text_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const c10::Error& thrown) {
+    return thrown.what_without_backtrace();
+  } catch (const std::exception& thrown) {
+    return thrown.what();
+  } catch (...) {
+    return "an exception of unknown type";
+  }
+}
+
+// The work of one rank, with its device current.
+void run_rank(const Rank& rank, std::size_t index, const Work& work) {
+  const c10::OptionalDeviceGuard guard(rank.device.is_cpu() ? std::optional<c10::Device>() : rank.device);
+  work(index);
+}
+
+// The others wait for what will not come: breaking the group frees them.
+void abort(const Rank& rank, const std::exception_ptr& error) {
+  ProcessGroup group = rank.group;
+  group.abort(text_of(error), rank.device);
+}
+
+std::vector<Rank> thread_ranks(const std::vector<c10::Device>& devices, const GroupOptions& options) {
+  if (devices.empty()) throw ConfigError("[ReplicaStrategy] at least one device is needed");
+  std::vector<ProcessGroup> groups = make_thread_groups(static_cast<int>(devices.size()), options);
+  std::vector<Rank> ranks;
+  for (std::size_t i = 0; i < devices.size(); ++i) ranks.push_back({std::move(groups[i]), devices[i]});
+  return ranks;
+}
+
+}  // namespace
+
+void SingleDevice::run(const Work& work) { work(0); }
+
+std::string SingleDevice::description() const { return training_on({ranks()[0].device}); }
+
+void DistributedDataParallel::run(const Work& work) {
+  try {
+    run_rank(ranks()[0], 0, work);
+  } catch (...) {
+    abort(ranks()[0], std::current_exception());
+    throw;
+  }
+}
+
+std::string DistributedDataParallel::description() const {
+  return fmt::format("{}, {} processes", training_on({ranks()[0].device}), world_size());
+}
+
+// Threads hold it too: one that never answers may outlive the strategy.
+struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
+  explicit Team(std::vector<Rank> all) : ranks(std::move(all)), errors(ranks.size()) {}
+
+  void start(int threads) {
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      workers.emplace_back([self = shared_from_this(), i, threads] {
+        const ThreadLimit limit(threads);
+        self->serve(i);
+      });
+    }
+  }
+
+  void serve(std::size_t rank) {
+    std::uint64_t done_rounds = 0;
+    for (;;) {
+      std::shared_ptr<const Work> work;
+      std::shared_ptr<const at::ThreadLocalState> caller;
+      {
+        std::unique_lock lock(mutex);
+        wake.wait(lock, [&] { return stopping || round > done_rounds; });
+        if (stopping) return;
+        done_rounds = round;
+        work = task;
+        caller = caller_state;
+      }
+      try {
+        const at::ThreadLocalStateGuard as_caller(*caller);
+        run_rank(ranks[rank], rank, *work);
+      } catch (...) {
+        note_error(rank, std::current_exception());
+      }
+      const std::scoped_lock lock(mutex);
+      --busy;
+      done.notify_all();
+    }
+  }
+
+  // Before the group is broken: what that makes of the others is not the first error.
+  void note_error(std::size_t rank, const std::exception_ptr& error) {
+    {
+      const std::scoped_lock lock(mutex);
+      errors[rank] = error;
+      if (!first_error) first_error = rank;
+      done.notify_all();
+    }
+    abort(ranks[rank], error);
+  }
+
+  std::vector<Rank> ranks;
+  std::mutex mutex;
+  std::condition_variable wake, done;
+  std::shared_ptr<const Work> task;
+  std::shared_ptr<const at::ThreadLocalState> caller_state;
+  std::uint64_t round = 0;
+  std::size_t busy = 0;
+  bool stopping = false;
+  std::vector<std::exception_ptr> errors;
+  std::optional<std::size_t> first_error;
+  std::vector<std::thread> workers;
+};
+
+ReplicaStrategy::ReplicaStrategy(const std::vector<c10::Device>& devices, const GroupOptions& options, int threads)
+    : Strategy(thread_ranks(devices, options)), team_(std::make_shared<Team>(ranks())) {
+  const int share = std::max(1, at::get_num_threads() / static_cast<int>(devices.size()));
+  team_->start(threads > 0 ? threads : share);
+}
+
+ReplicaStrategy::~ReplicaStrategy() {
+  bool answer = false;
+  {
+    const std::scoped_lock lock(team_->mutex);
+    team_->stopping = true;
+    answer = team_->busy == 0;
+  }
+  team_->wake.notify_all();
+  for (std::thread& worker : team_->workers) answer ? worker.join() : worker.detach();
+}
+
+void ReplicaStrategy::run(const Work& work) {
+  Team& team = *team_;
+  std::unique_lock lock(team.mutex);
+  if (team.busy > 0) throw DistributedError("[ReplicaStrategy] a rank of the last call still does not answer");
+  team.task = std::make_shared<const Work>(work);
+  team.caller_state = std::make_shared<const at::ThreadLocalState>();
+  team.errors.assign(ranks().size(), nullptr);
+  team.first_error.reset();
+  team.busy = ranks().size();
+  ++team.round;
+  team.wake.notify_all();
+  const auto all_done = [&] { return team.busy == 0; };
+  team.done.wait(lock, [&] { return all_done() || team.first_error; });
+  const bool answered = team.done.wait_for(lock, kGrace, all_done);
+  if (!team.first_error) return;
+  const Rank& culprit = ranks()[*team.first_error];
+  log::error(fmt::format("[rank {}, {}] {}", culprit.group.rank(), culprit.device.str(),
+                         text_of(team.errors[*team.first_error])));
+  if (!answered) log::error(fmt::format("{} ranks do not answer and are left behind", team.busy));
+  std::rethrow_exception(team.errors[*team.first_error]);
+}
+
+std::string ReplicaStrategy::description() const {
+  std::vector<c10::Device> devices;
+  for (const Rank& rank : ranks()) devices.push_back(rank.device);
+  return training_on(devices, static_cast<int>(devices.size()));
+}
+
+}  // namespace mmtrain::parallel

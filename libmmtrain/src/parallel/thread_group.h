@@ -1,0 +1,106 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "parallel/future_work.h"
+#include "parallel/process_group_impl.h"
+
+namespace mmtrain::parallel {
+
+// What all ranks must agree on.
+struct Collective {
+  c10d::OpType op = c10d::OpType::BARRIER;
+  c10d::ReduceOp::RedOpType reduce = c10d::ReduceOp::UNUSED;
+  std::int64_t root = 0;
+  c10::ScalarType dtype = c10::ScalarType::Undefined;
+  std::int64_t elements = 0;
+
+  bool operator==(const Collective&) const = default;
+  std::int64_t bytes() const;
+};
+
+// A collective call of one rank.
+struct Arrival {
+  std::vector<at::Tensor> tensors;  // keeps the memory
+  void* data = nullptr;
+  std::vector<void*> outputs;  // all_gather: where the data of each rank go
+  c10::intrusive_ptr<FutureWork> work;
+};
+
+// The meeting place of ranks that are threads of this process. Collectives are done in the order in which they are
+// called: the last rank to come does a small one itself, threads of the group share the chunks of a large one, so that
+// ranks can compute meanwhile. Elements are always reduced in the order of ranks, whoever does it.
+class ThreadGroup {
+ public:
+  ThreadGroup(int size, std::chrono::milliseconds timeout);
+  ~ThreadGroup();
+  ThreadGroup(const ThreadGroup&) = delete;
+  ThreadGroup& operator=(const ThreadGroup&) = delete;
+
+  // Takes the call of a rank; its work ends when all ranks have come and the data are where they belong. Throws
+  // `DistributedError` on a broken group and when the ranks call different things, which breaks it.
+  c10::intrusive_ptr<FutureWork> enter(int rank, const Collective& collective, Arrival arrival);
+
+  void fail(const std::string& error) noexcept;
+  std::string first_error() const;
+  int size() const { return size_; }
+
+ private:
+  struct Operation;
+  using Clock = std::chrono::steady_clock;
+
+  std::shared_ptr<Operation> operation_of(int rank);
+  void run(const std::shared_ptr<Operation>& operation);
+  void finish(const std::shared_ptr<Operation>& operation);
+  void serve();
+  std::string absence_text(const Operation& operation) const;
+
+  const int size_;
+  const std::chrono::milliseconds timeout_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::shared_ptr<Operation>> queue_;  // in the order of calls; the front is the one being done
+  std::uint64_t finished_ = 0;                    // collectives that have left the queue
+  std::vector<std::uint64_t> called_;             // by rank
+  std::string first_error_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+// A rank's place in it.
+class ThreadBackend final : public RankBackend {
+ public:
+  ThreadBackend(std::shared_ptr<ThreadGroup> group, int rank);
+  ~ThreadBackend() override;
+
+  const std::string getBackendName() const override { return "mmtrain_threads"; }
+  c10::intrusive_ptr<c10d::Work> allreduce(std::vector<at::Tensor>& tensors,
+                                           const c10d::AllreduceOptions& options) override;
+  c10::intrusive_ptr<c10d::Work> broadcast(std::vector<at::Tensor>& tensors,
+                                           const c10d::BroadcastOptions& options) override;
+  c10::intrusive_ptr<c10d::Work> allgather(std::vector<std::vector<at::Tensor>>& outputs,
+                                           std::vector<at::Tensor>& inputs,
+                                           const c10d::AllgatherOptions& options) override;
+  c10::intrusive_ptr<c10d::Work> barrier(const c10d::BarrierOptions& options) override;
+
+  void fail(const std::string& error) noexcept override { group_->fail(error); }
+  std::string first_error() const override { return group_->first_error(); }
+  void close() override;
+
+ private:
+  c10::intrusive_ptr<c10d::Work> enter(const Collective& collective, std::vector<at::Tensor> tensors);
+
+  const std::shared_ptr<ThreadGroup> group_;
+  bool closed_ = false;
+};
+
+}  // namespace mmtrain::parallel

@@ -274,13 +274,11 @@ TEST_CASE("With an average of weights, it is what validation measures and checkp
 }
 
 TEST_CASE("Schedulers of epochs follow the validation loss and show in the record", "[train]") {
-  TrainerOptions options{.epochs = 5};
   Net net = Run::seeded();
   const auto adam = Run::optimizer(net, "mmtrain");
-  options.epoch_scheduler = std::make_shared<optim::ScheduledLR>(*adam, optim::step_lr(2, 0.1));
-  options.progress = false;
   Run parts({.epochs = 1});
-  Trainer trainer(as_model(net), adam, cross_entropy_loss(), options);
+  Trainer trainer(as_model(net), adam, cross_entropy_loss(), {.epochs = 5, .progress = false},
+                  {.epoch_scheduler = std::make_shared<optim::ScheduledLR>(*adam, optim::step_lr(2, 0.1))});
   const FitResult result = trainer.fit(parts.train, parts.val);
   const double expected[] = {1e-2, 1e-2, 1e-3, 1e-3, 1e-4};
   for (std::size_t k = 0; k < 5; ++k) REQUIRE(result.history[k].lr == Approx(expected[k]));

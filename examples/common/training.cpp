@@ -272,7 +272,7 @@ TrainingSetup training_setup(const TrainingOptions& options, const RunPlan& plan
     setup.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
         optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
   } else {
-    setup.trainer.epoch_scheduler = epoch_scheduler(options, optimizer);
+    setup.step.epoch_scheduler = epoch_scheduler(options, optimizer);
   }
   return setup;
 }

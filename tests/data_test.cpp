@@ -191,6 +191,65 @@ TEST_CASE("a subset sampler keeps to its indices, shuffled or not", "[data][samp
   CHECK_THROWS_AS(SubsetSampler({0, -1}, false), ConfigError);
 }
 
+TEST_CASE("the ranks' shares are the epoch's order together, and its beginning at every moment", "[data][sampler]") {
+  const auto subset = std::vector<std::int64_t>{40, 10, 30, 20, 70, 60, 80, 50, 90, 11, 12};
+  const std::vector<std::shared_ptr<const Sampler>> orders{
+      std::make_shared<RandomSampler>(23, 5), std::make_shared<RandomSampler>(24, 5),
+      std::make_shared<WeightedSampler>(std::vector<double>{1, 0, 3, 2}, 17, 9),
+      std::make_shared<SubsetSampler>(subset, true, 2), std::make_shared<SequentialSampler>(2)};
+  for (const auto& order : orders) {
+    for (const std::int64_t ranks : {1, 2, 3, 4, 7}) {
+      for (const std::int64_t epoch : {0, 3}) {
+        CAPTURE(order->size(), ranks, epoch);
+        const std::vector<std::int64_t> whole = order->indices(epoch);
+        std::vector<std::vector<std::int64_t>> shares;
+        std::int64_t real = 0;
+        for (std::int64_t rank = 0; rank < ranks; ++rank) {
+          const DistributedSampler sampler(order, rank, ranks);
+          shares.push_back(sampler.indices(epoch));
+          CHECK(sampler.size() == (order->size() + ranks - 1) / ranks);
+          CHECK(static_cast<std::int64_t>(shares.back().size()) == sampler.size());
+          CHECK(sampler.padded() + sampler.real_size() == sampler.size());
+          real += sampler.real_size();
+        }
+        CHECK(real == order->size());
+        std::vector<std::int64_t> joined;
+        for (std::size_t i = 0; i < shares[0].size(); ++i) {
+          for (const auto& share : shares) joined.push_back(share[i]);
+        }
+        for (std::size_t i = 0; i < joined.size(); ++i) CHECK(joined[i] == whole[i % whole.size()]);
+      }
+    }
+  }
+}
+
+TEST_CASE("of the ranks' shares exactly the padding is not their own", "[data][sampler]") {
+  for (std::int64_t rank = 0; rank < 4; ++rank) {
+    const DistributedSampler odd(std::make_shared<SequentialSampler>(10), rank, 4);
+    CHECK(odd.size() == 3);
+    CHECK(odd.padded() == (rank < 2 ? 0 : 1));
+    CHECK(odd.indices(0).back() == (rank < 2 ? 8 + rank : rank - 2));
+    const DistributedSampler few(std::make_shared<SequentialSampler>(2), rank, 4);
+    CHECK(few.indices(0) == std::vector<std::int64_t>{rank % 2});
+    CHECK(few.real_size() == (rank < 2 ? 1 : 0));
+    CHECK(DistributedSampler(std::make_shared<SequentialSampler>(0), rank, 4).indices(0).empty());
+  }
+}
+
+TEST_CASE("a distributed sampler can drop the tail instead of padding", "[data][sampler]") {
+  for (std::int64_t rank = 0; rank < 4; ++rank) {
+    const DistributedSampler sampler(std::make_shared<SequentialSampler>(11), rank, 4, /*drop=*/true);
+    CHECK(sampler.indices(0) == std::vector<std::int64_t>{rank, rank + 4});
+    CHECK(sampler.real_size() == 2);
+    CHECK(sampler.padded() == 0);
+  }
+  CHECK_THROWS_AS(DistributedSampler(std::make_shared<SequentialSampler>(3), 0, 4, true), ConfigError);
+  CHECK_THROWS_AS(DistributedSampler(std::make_shared<SequentialSampler>(3), 4, 4), ConfigError);
+  CHECK_THROWS_AS(DistributedSampler(std::make_shared<SequentialSampler>(3), -1, 4), ConfigError);
+  CHECK_THROWS_AS(DistributedSampler(std::make_shared<SequentialSampler>(3), 0, 0), ConfigError);
+  CHECK_THROWS_AS(DistributedSampler(nullptr, 0, 1), ConfigError);
+}
+
 TEST_CASE("the same seed gives the same batches, bit for bit, with any number of workers", "[data][loader]") {
   const std::int64_t size = 103;
   const auto jitter = [](std::int64_t index) { std::this_thread::sleep_for((index * 7919 % 5) * 100us); };

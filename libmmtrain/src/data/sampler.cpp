@@ -37,6 +37,15 @@ void shuffle(std::vector<std::int64_t>& indices, RandomStream random) {
   }
 }
 
+const Sampler& checked_order(const std::shared_ptr<const Sampler>& order, std::int64_t rank, std::int64_t ranks) {
+  if (order == nullptr) throw ConfigError("[DistributedSampler] there must be a sampler to share, got null");
+  if (rank < 0 || rank >= ranks) {
+    throw ConfigError(
+        fmt::format("[DistributedSampler] the rank must be one of the {} from 0 on, got {}", ranks, rank));
+  }
+  return *order;
+}
+
 }  // namespace
 
 SequentialSampler::SequentialSampler(std::int64_t size) : size_(checked_size("SequentialSampler", size)) {}
@@ -93,6 +102,31 @@ std::vector<std::int64_t> SubsetSampler::indices(std::int64_t epoch) const {
   std::vector<std::int64_t> indices = subset_;
   if (shuffle_) shuffle(indices, stream(seed_, epoch));
   return indices;
+}
+
+DistributedSampler::DistributedSampler(std::shared_ptr<const Sampler> order, std::int64_t rank, std::int64_t ranks,
+                                       bool drop)
+    : order_(std::move(order)), rank_(rank), ranks_(ranks) {
+  const std::int64_t samples = checked_order(order_, rank, ranks).size();
+  size_ = drop ? samples / ranks : (samples + ranks - 1) / ranks;
+  if (samples > 0 && size_ == 0) {
+    throw ConfigError(fmt::format(
+        "[DistributedSampler] {} samples for {} ranks: dropping the tail leaves nothing; pad, or use fewer ranks",
+        samples, ranks));
+  }
+}
+
+std::vector<std::int64_t> DistributedSampler::indices(std::int64_t epoch) const {
+  const std::vector<std::int64_t> order = order_->indices(epoch);
+  std::vector<std::int64_t> own(static_cast<std::size_t>(size_));
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    own[i] = order[(static_cast<std::size_t>(rank_) + i * static_cast<std::size_t>(ranks_)) % order.size()];
+  }
+  return own;
+}
+
+std::int64_t DistributedSampler::real_size() const {
+  return std::min(size_, (order_->size() - rank_ + ranks_ - 1) / ranks_);
 }
 
 }  // namespace mmtrain

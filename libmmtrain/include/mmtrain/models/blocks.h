@@ -1,7 +1,6 @@
 #pragma once
 
 #include <torch/nn/cloneable.h>
-#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/linear.h>
@@ -10,6 +9,7 @@
 #include <cstdint>
 
 #include "mmtrain/core/export.h"
+#include "mmtrain/nn/batch_norm.h"
 #include "mmtrain/nn/dropout.h"
 
 /// Building blocks of convolutional nets. Maps are `[B,C,H,W]` in either memory format; names of parameters are those
@@ -17,7 +17,7 @@
 namespace mmtrain::models {
 
 /// The layers of the image nets whose behavior depends on how training is run: what stands here, all nets use.
-using BatchNorm2d = torch::nn::BatchNorm2d;
+using BatchNorm2d = nn::BatchNorm2d;
 using Dropout = nn::Dropout;
 
 /// The basic block of He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016: conv3x3

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "common/cli.h"
 #include "common/images.h"
@@ -39,12 +39,14 @@ struct Options : programs::TrainingOptions {
 };
 
 // No data given: generated images, made once, and defaults that show a result within two minutes.
-void use_demo_data(Options& options, const programs::Cli& cli) {
+void use_demo_data(Options& options, const programs::Cli& cli, const parallel::Strategy& strategy) {
   options.data_dir = "demo_data/images";
-  if (!datasets::is_tiny_imagenet(options.data_dir)) {
+  if (strategy.is_main() && !datasets::is_tiny_imagenet(options.data_dir)) {
     log::info("No --data_dir: making demo images in " + options.data_dir);
     datasets::generate_images(options.data_dir, {.seed = 0});
   }
+  parallel::ProcessGroup group = strategy.ranks()[0].group;
+  if (strategy.ranks().size() == 1) group.barrier();  // the other processes wait for them
   if (!cli.given("model")) options.model = "residual";
   if (!cli.given("width")) options.width = 0.25;
   if (!cli.given("epochs")) options.epochs = 15;
@@ -63,15 +65,16 @@ std::optional<MixOptions> mix_options(const Options& options, std::int64_t class
 }
 
 void print_setup(const Options& options, const Config& config, const Dataset& train, const Dataset& val,
-                 const torch::nn::Module& net, torch::Device device) {
+                 const torch::nn::Module& net, const parallel::Strategy& strategy) {
   for (const std::string& line : to_lines(collect_system_info())) log::info(line);
   log::info("Configuration: " + config.dump());
   log::info(fmt::format("Samples: {} train, {} val, {} classes", train.size(), val.size(), train.class_names().size()));
   log::info(fmt::format("Model parameters: {:.2f}M", static_cast<double>(count_parameters(net)) / 1e6));
-  log::info(training_on({device}));
-  log::info("single device, not parallel");
+  log::info(strategy.description());
+  const std::int64_t ranks = strategy.world_size();
+  if (ranks == 1) log::info("single device, not parallel");
   log::info(fmt::format("Batch {} per device, {} in all; workers {} per device, {} in all", options.batch_size,
-                        options.batch_size, options.num_workers, options.num_workers));
+                        options.batch_size * ranks, options.num_workers, options.num_workers * ranks));
 }
 
 int train(int argc, char** argv, OutOfMemoryContext& memory) {
@@ -81,10 +84,12 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
   options.validate();
   if (options.quiet) log::set_level(log::Level::warning);
-  if (options.data_dir.empty()) use_demo_data(options, cli);
-  if (options.name.empty()) options.name = options.model;
+  if (const std::optional<int> done = programs::launch_ranks(options, argc, argv)) return *done;
 
-  const torch::Device device = programs::single_device(options.device);
+  const auto strategy = programs::make_strategy(options);
+  const torch::Device device = strategy->ranks()[0].device;
+  if (options.data_dir.empty()) use_demo_data(options, cli, *strategy);
+  if (options.name.empty()) options.name = options.model;
   memory = {.device = device, .batch_size = options.batch_size, .flags = {"--batch_size", "--num_workers"}};
   seed_all(options.seed);
   apply_runtime({.deterministic = options.deterministic});
@@ -96,40 +101,41 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   const auto val_set = datasets::tiny_imagenet(options.data_dir, "val", programs::image_transform("none"), read);
   require_readable(train_set, "train");
   require_readable(val_set, "val");
-  const DataLoaderOptions load{.batch_size = options.batch_size,
-                               .num_workers = options.num_workers,
-                               .pin_memory = device.is_cuda(),
-                               .bad_samples = BadSamplePolicy::skip,
-                               .seed = options.seed};
-  DataLoader train_loader(train_set, std::make_shared<RandomSampler>(train_set->size(), options.seed), load);
-  DataLoader val_loader(val_set, std::make_shared<SequentialSampler>(val_set->size()), load);
+  const programs::Loaders loaders = programs::make_loaders(options, *strategy, train_set, val_set);
 
-  const std::vector<std::string> classes = train_set->class_names();
-  const auto num_classes = static_cast<std::int64_t>(classes.size());
-  const auto model = make_model(
-      options.model, {.num_classes = num_classes, .width = options.width, .image_size = programs::kImageSize});
+  const auto classes = static_cast<std::int64_t>(train_set->class_names().size());
+  const auto build = [&] {
+    return make_model(options.model,
+                      {.num_classes = classes, .width = options.width, .image_size = programs::kImageSize});
+  };
   if (options.summary) {
-    programs::print_summary(model->module());
+    programs::print_summary(build()->module());
     return 0;
   }
-  if (!options.pretrained.empty()) programs::load_pretrained(model->module(), options.pretrained);
-  if (!options.evaluate.empty()) return programs::evaluate(options, model, val_loader, device);
+  if (!options.evaluate.empty()) return programs::evaluate(options, build(), *loaders.val, device);
 
   const Config config = cli.values();
-  const programs::RunPlan plan = programs::plan_run(options, config);
-  if (plan.finished) return programs::print_result(*plan.finished);
-  const log::File log_file(plan.run_dir / "training.log");
-  print_setup(options, config, *train_set, *val_set, model->module(), device);
+  const programs::RunPlan plan = programs::plan_run(options, config, *strategy);
+  if (plan.finished) return strategy->is_main() ? programs::print_result(*plan.finished) : 0;
+  std::optional<log::File> log_file;
+  if (strategy->is_main()) log_file.emplace(plan.run_dir / "training.log");
 
-  const auto optimizer = programs::make_optimizer(model->module(), options);
-  programs::TrainingSetup setup = programs::training_setup(options, plan, device, *optimizer, train_loader.size());
-  setup.trainer.mix = mix_options(options, num_classes);
-  Trainer trainer(model, optimizer, programs::make_loss(options), setup.trainer, setup.step);
+  const RankFactory make_rank = [&, first = true](torch::Device on) mutable {
+    const std::shared_ptr<Model> model = build();
+    if (std::exchange(first, false)) {
+      if (!options.pretrained.empty()) programs::load_pretrained(model->module(), options.pretrained);
+      print_setup(options, config, *train_set, *val_set, model->module(), *strategy);
+    }
+    return programs::make_rank(options, model, on, loaders.train->size());
+  };
+  TrainerOptions setup = programs::trainer_options(options, plan);
+  setup.mix = mix_options(options, classes);
+  Trainer trainer(strategy, make_rank, programs::make_loss(options), setup);
   trainer.add(std::make_shared<ConsoleLogger>(options.print_every));
   trainer.add(std::make_shared<CsvLogger>());
   trainer.add(std::make_shared<TensorBoardLogger>());
   trainer.add(std::make_shared<ReportCallback>());
-  return programs::run_training(trainer, plan, *model, train_loader, val_loader, device);
+  return programs::run_training(trainer, plan, loaders, *strategy);
 }
 
 }  // namespace

@@ -13,6 +13,8 @@
 #include <mmtrain/optim/rmsprop.h>
 #include <mmtrain/optim/schedule.h>
 #include <mmtrain/optim/sgd.h>
+#include <mmtrain/parallel/launcher.h>
+#include <mmtrain/parallel/strategy.h>
 #include <mmtrain/report/classification_report.h>
 #include <mmtrain/train/checkpoint.h>
 #include <mmtrain/train/loggers.h>
@@ -20,6 +22,7 @@
 #include <mmtrain/train/signals.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -31,8 +34,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {"epochs",     "num_workers", "device", "quiet",    "print_every", "resume",
-                                         "output_dir", "name",        "cache",  "evaluate", "summary"};
+const std::set<std::string> kFreeKeys = {"epochs",  "num_workers", "device", "quiet",        "print_every",
+                                         "resume",  "output_dir",  "name",   "cache",        "evaluate",
+                                         "summary", "replicas",    "nproc",  "max_restarts", "dist_timeout"};
 
 void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
   const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
@@ -88,7 +92,7 @@ double median(std::vector<double> values) {
 }
 
 std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, double test_acc,
-                        const std::string& device) {
+                        const mmtrain::parallel::Strategy& strategy) {
   std::vector<double> seconds, speeds, waits;
   for (const mmtrain::EpochRecord& record : fit.history) {
     seconds.push_back(record.epoch_seconds);
@@ -105,8 +109,8 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   result.set("epoch_seconds", median(seconds));
   result.set("samples_per_second", median(speeds));
   result.set("data_wait_pct", median(waits));
-  result.set("device", device);
-  result.set("world_size", 1);
+  result.set("device", strategy.ranks().front().device.str());
+  result.set("world_size", strategy.world_size());
   return result.dump(-1);
 }
 
@@ -148,6 +152,23 @@ std::shared_ptr<mmtrain::optim::LRScheduler> epoch_scheduler(const TrainingOptio
   return std::make_shared<optim::ScheduledLR>(optimizer, std::move(schedule));
 }
 
+bool has_processes(const mmtrain::parallel::Strategy& strategy) {
+  return strategy.world_size() > static_cast<int>(strategy.ranks().size());
+}
+
+// The plan of the main process.
+RunPlan shared(const RunPlan& plan, const mmtrain::parallel::Strategy& strategy) {
+  mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
+  mmtrain::Config told;
+  told.set("run_dir", plan.run_dir.string());
+  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
+  if (plan.finished) told.set("finished", *plan.finished);
+  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
+  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished")};
+  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
+  return result;
+}
+
 }  // namespace
 
 void TrainingOptions::declare(Cli& cli) {
@@ -160,6 +181,12 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("seed", seed, "seed of weights, order and augmentation");
   cli.add("deterministic", deterministic, "only algorithms that repeat bit for bit");
   cli.add("device", device, "auto, cpu, cuda or cuda:N");
+  cli.add("replicas", replicas, "replicas of the model that train together on the CPU");
+  cli.add("nproc", nproc, "processes that train together on this machine");
+  cli.add("max_restarts", max_restarts, "how often all processes are started again after one failed");
+  cli.add("dist_timeout", dist_timeout, "seconds after which a rank that does not answer ends the run");
+  cli.add("sync_bn", sync_bn, "batch normalization by the statistics of all ranks");
+  cli.add("find_unused_parameters", find_unused_parameters, "let parameters be left out of a step on some ranks");
   cli.add_optional("resume", resume, "auto", "go on with a run: its directory, or the newest of this name");
   cli.add("evaluate", evaluate, "evaluate this checkpoint or weights file and end");
   cli.add("pretrained", pretrained, "start from the weights of this checkpoint or safetensors file, where names fit");
@@ -189,13 +216,73 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("quiet", quiet, "print warnings, errors and the result only");
 }
 
-RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config) {
-  RunPlan plan = find_or_create(options, config);
-  if (!plan.finished) {
-    mmtrain::write_file_atomic(plan.run_dir / "config.json", config.dump() + "\n");
-    mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
+RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
+                 const mmtrain::parallel::Strategy& strategy) {
+  RunPlan plan;
+  if (strategy.is_main()) {
+    plan = find_or_create(options, config);
+    if (!plan.finished) {
+      mmtrain::write_file_atomic(plan.run_dir / "config.json", config.dump() + "\n");
+      mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
+    }
   }
-  return plan;
+  return has_processes(strategy) ? shared(plan, strategy) : plan;
+}
+
+std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {
+  if (options.nproc == 1 || mmtrain::parallel::is_launched()) return std::nullopt;
+  return mmtrain::parallel::launch({.nproc = options.nproc, .max_restarts = options.max_restarts},
+                                   std::vector<std::string>(argv, argv + argc));
+}
+
+std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions& options) {
+  using namespace mmtrain::parallel;
+  const GroupOptions group_options{
+      .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options.dist_timeout))};
+  std::vector<torch::Device> devices = mmtrain::parse_devices(options.device);
+  if (devices.size() > 1) {
+    if (options.device != "auto") {
+      throw mmtrain::ConfigError(
+          fmt::format("--device {}: training on several GPUs is not built yet; name one", options.device));
+    }
+    mmtrain::log::warning(fmt::format("training on several GPUs is not built yet: {} is used", devices[0].str()));
+    devices.resize(1);
+  }
+  ProcessGroup group = init_from_env(group_options);
+  mmtrain::log::set_rank(group.rank());
+  if ((options.replicas > 1 || group.world_size() > 1) && !devices[0].is_cpu()) {
+    throw mmtrain::ConfigError(
+        fmt::format("several ranks train on the CPU only in this version: --device cpu, got {}", devices[0].str()));
+  }
+  if (options.replicas > 1 && group.world_size() > 1) {
+    throw mmtrain::ConfigError("--replicas and several processes exclude each other: take one of the two");
+  }
+  if (group.world_size() > 1) return std::make_shared<DistributedDataParallel>(std::move(group), devices[0]);
+  if (options.replicas == 1) return std::make_shared<SingleDevice>(devices[0]);
+  return std::make_shared<ReplicaStrategy>(
+      std::vector<torch::Device>(static_cast<std::size_t>(options.replicas), torch::kCPU), group_options);
+}
+
+Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::Strategy& strategy,
+                     std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val) {
+  using namespace mmtrain;
+  const auto ranks = static_cast<int>(strategy.ranks().size());
+  const DataLoaderOptions load{.batch_size = options.batch_size * ranks,
+                               .num_workers = options.num_workers * ranks,
+                               .pin_memory = strategy.ranks()[0].device.is_cuda(),
+                               .bad_samples = BadSamplePolicy::skip,
+                               .seed = options.seed};
+  std::shared_ptr<const Sampler> order = std::make_shared<RandomSampler>(train->size(), options.seed);
+  std::shared_ptr<const Sampler> all = std::make_shared<SequentialSampler>(val->size());
+  if (has_processes(strategy)) {
+    const parallel::ProcessGroup& group = strategy.ranks()[0].group;
+    order = std::make_shared<DistributedSampler>(order, group.rank(), group.world_size());
+    // Every sample once: a rank may have one less than another.
+    std::vector<std::int64_t> share;
+    for (std::int64_t i = group.rank(); i < val->size(); i += group.world_size()) share.push_back(i);
+    all = std::make_shared<SubsetSampler>(share);
+  }
+  return {std::make_unique<DataLoader>(train, order, load), std::make_unique<DataLoader>(val, all, load)};
 }
 
 void TrainingOptions::validate() const {
@@ -210,6 +297,10 @@ void TrainingOptions::validate() const {
   require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be between 0 and 1", label_smoothing);
   require(early_stopping_patience >= 0, "early_stopping_patience", "not be negative", early_stopping_patience);
   require(print_every >= 1, "print_every", "be positive", print_every);
+  require(replicas >= 1, "replicas", "be positive", replicas);
+  require(nproc >= 1, "nproc", "be positive", nproc);
+  require(max_restarts >= 0, "max_restarts", "not be negative", max_restarts);
+  require(dist_timeout > 0, "dist_timeout", "be positive", dist_timeout);
 }
 
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
@@ -249,53 +340,53 @@ void print_summary(const torch::nn::Module& module) {
   mmtrain::log::info(fmt::format("{} parameters, {} trainable", total, trainable));
 }
 
-torch::Device single_device(const std::string& device) {
-  const std::vector<torch::Device> devices = mmtrain::parse_devices(device);
-  if (devices.size() == 1 || device == "auto") return devices.front();
-  throw mmtrain::ConfigError(fmt::format("--device {}: this program trains on one device", device));
+mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan) {
+  return {.epochs = options.epochs,
+          .limit_train_batches = options.limit_train_batches,
+          .limit_val_batches = options.limit_val_batches,
+          .early_stopping_patience = options.early_stopping_patience,
+          .accumulation_steps = options.accumulation_steps,
+          .run_dir = plan.run_dir,
+          .progress = !options.quiet};
 }
 
-TrainingSetup training_setup(const TrainingOptions& options, const RunPlan& plan, torch::Device device,
-                             torch::optim::Optimizer& optimizer, std::int64_t batches) {
-  TrainingSetup setup{{.epochs = options.epochs,
-                       .device = device,
-                       .limit_train_batches = options.limit_train_batches,
-                       .limit_val_batches = options.limit_val_batches,
-                       .early_stopping_patience = options.early_stopping_patience,
-                       .accumulation_steps = options.accumulation_steps,
-                       .run_dir = plan.run_dir,
-                       .progress = !options.quiet},
-                      step_options(options, device)};
+mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
+                             torch::Device device, std::int64_t batches) {
+  model->module().to(device);
+  mmtrain::RankParts parts{model, make_optimizer(model->module(), options), step_options(options, device)};
+  parts.step.sync_batchnorm = options.sync_bn;
+  parts.step.reducer.find_unused_parameters = options.find_unused_parameters;
   if (options.limit_train_batches > 0) batches = std::min(batches, options.limit_train_batches);
   const std::int64_t steps = (batches + options.accumulation_steps - 1) / options.accumulation_steps;
   if (options.scheduler == "onecycle") {
-    setup.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
-        optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
+    parts.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
+        *parts.optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
   } else {
-    setup.step.epoch_scheduler = epoch_scheduler(options, optimizer);
+    parts.step.epoch_scheduler = epoch_scheduler(options, *parts.optimizer);
   }
-  return setup;
+  return parts;
 }
 
-int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, mmtrain::Model& model, mmtrain::DataLoader& train,
-                 mmtrain::DataLoader& val, torch::Device device) {
+int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                 const mmtrain::parallel::Strategy& strategy) {
   if (plan.checkpoint) trainer.resume(*plan.checkpoint);
   const mmtrain::StopSignals signals;
-  const mmtrain::FitResult fit = trainer.fit(train, val);
+  const mmtrain::FitResult fit = trainer.fit(*loaders.train, *loaders.val);
   if (fit.signal != 0) {
     mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}; go on with --resume {}", fit.signal,
                                    (plan.run_dir / "checkpoints" / "last").string(), plan.run_dir.string()));
     return 128 + fit.signal;  // as a shell reports it
   }
-  mmtrain::load_state_dict(model.module(), mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
-  const mmtrain::MetricValues test = trainer.test(val);
-  mmtrain::write_test_results(plan.run_dir / "test_results.json", test, val.dataset().class_names());
+  trainer.load_weights(mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
+  const mmtrain::MetricValues test = trainer.test(*loaders.val);
+  const std::size_t skipped = loaders.train->errors().size() + loaders.val->errors().size();
+  if (skipped > 0) mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above", skipped));
+  if (!strategy.is_main()) return 0;
+  mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.val->dataset().class_names());
   mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, weighted F1 {:.4f}", fit.best_epoch,
                                  100 * test.accuracy, 100 * test.top5, test.f1_weighted));
-  const std::size_t skipped = train.errors().size() + val.errors().size();
-  if (skipped > 0) mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above", skipped));
   mmtrain::log::info(fmt::format("Everything about this run is in {}", plan.run_dir.string()));
-  const std::string result = result_json(plan.run_dir, fit, test.accuracy, device.str());
+  const std::string result = result_json(plan.run_dir, fit, test.accuracy, strategy);
   mmtrain::finish_run(plan.run_dir, result);
   return print_result(result);
 }

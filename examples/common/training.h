@@ -5,6 +5,7 @@
 #include <mmtrain/batch/model.h>
 #include <mmtrain/core/config.h>
 #include <mmtrain/data/data_loader.h>
+#include <mmtrain/parallel/strategy.h>
 #include <mmtrain/train/trainer.h>
 #include <cstdint>
 #include <filesystem>
@@ -28,12 +29,30 @@ struct TrainingOptions {
   double lr = 3e-4, weight_decay = 0, momentum = 0.9, factor = 0.5, grad_clip = 0, label_smoothing = 0, ema_decay = 0;
   std::int64_t limit_train_batches = 0, limit_val_batches = 0, early_stopping_patience = 0, print_every = 1;
   std::int64_t accumulation_steps = 1, warmup_epochs = 0, step_size = 30, patience = 10;
+  int replicas = 1, nproc = 1, max_restarts = 0;
+  double dist_timeout = 600;
+  bool sync_bn = false, find_unused_parameters = false;
   bool deterministic = false, compile_model = false, summary = false, quiet = false;
 
   void declare(Cli& cli);
   /// Throws `ConfigError` for values out of range that nothing else would find before the run directory is made.
   void validate() const;
 };
+
+/// `--nproc`: runs this program again as so many ranks and returns their exit code; nothing if this process shall
+/// train.
+std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv);
+
+/// The ranks of this process, as `--device`, `--replicas` and the variables of torchrun say. Throws
+/// `mmtrain::DeviceError` for devices that are not there, and `ConfigError` for flags that contradict one another.
+std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions& options);
+
+/// Loaders of the two splits, for this process's ranks.
+struct Loaders {
+  std::unique_ptr<mmtrain::DataLoader> train, val;
+};
+Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::Strategy& strategy,
+                     std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val);
 
 /// Where a run writes and what it takes up.
 struct RunPlan {
@@ -44,7 +63,8 @@ struct RunPlan {
 
 /// Makes or finds the run directory as `--resume` says, and writes `config.json` and `env.json` into it. Throws
 /// `ConfigError` naming the keys if a resumed run was made with another configuration.
-RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config);
+RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
+                 const mmtrain::parallel::Strategy& strategy);
 
 /// The optimizer called `options.optimizer` over the parameters of `module`.
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
@@ -59,24 +79,17 @@ void load_pretrained(torch::nn::Module& module, const std::string& path);
 /// Prints the layers of `module` with their parameter counts.
 void print_summary(const torch::nn::Module& module);
 
-/// The one device that `--device` names. Throws `mmtrain::DeviceError` if it is not there, and `ConfigError` for
-/// several.
-torch::Device single_device(const std::string& device);
+/// The Trainer's options as the flags give them.
+mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan);
 
-/// How a run is trained.
-struct TrainingSetup {
-  mmtrain::TrainerOptions trainer;
-  mmtrain::TrainStepOptions step;
-};
-
-/// The Trainer's options as the flags give them, with schedulers of `optimizer` for epochs of `batches` batches.
-TrainingSetup training_setup(const TrainingOptions& options, const RunPlan& plan, torch::Device device,
-                             torch::optim::Optimizer& optimizer, std::int64_t batches);
+/// What a rank trains `model` with, with schedulers for epochs of `batches` batches.
+mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
+                             torch::Device device, std::int64_t batches);
 
 /// Trains, tests the best weights on `val`, writes `test_results.json` and prints the result line. Returns the exit
 /// code.
-int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, mmtrain::Model& model, mmtrain::DataLoader& train,
-                 mmtrain::DataLoader& val, torch::Device device);
+int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                 const mmtrain::parallel::Strategy& strategy);
 
 /// `--evaluate`: metrics of stored weights on `val`, printed. Returns the exit code.
 int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& val,

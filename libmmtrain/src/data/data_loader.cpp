@@ -358,6 +358,8 @@ std::int64_t DataLoader::size() const { return impl_->batches(); }
 
 const Dataset& DataLoader::dataset() const { return *impl_->dataset; }
 
+const Sampler& DataLoader::sampler() const { return *impl_->sampler; }
+
 const DataLoaderOptions& DataLoader::options() const { return impl_->options; }
 
 std::int64_t DataLoader::next_batch() const { return impl_->to_hand_out; }

@@ -51,26 +51,10 @@ std::string first_difference(const std::string& ours, const std::string& theirs)
   return fmt::format("here '{}', on rank 0 '{}'", line(ours), line(theirs));
 }
 
-torch::Tensor bytes_of(const std::string& text) {
-  torch::Tensor bytes = torch::empty({static_cast<std::int64_t>(text.size())}, torch::kUInt8);
-  std::copy(text.begin(), text.end(), reinterpret_cast<char*>(bytes.mutable_data_ptr<std::uint8_t>()));
-  return bytes;
-}
-
-std::string text_of(const torch::Tensor& bytes) {
-  const auto* begin = reinterpret_cast<const char*>(bytes.const_data_ptr<std::uint8_t>());
-  return {begin, begin + bytes.numel()};
-}
-
 // Every rank throws if one differs from rank 0: it breaks the group, and the others meet that in the barrier.
 void require_same_net(const torch::nn::Module& module, ProcessGroup& group) {
   const std::string ours = signature(module);
-  const torch::Tensor length = torch::tensor(static_cast<std::int64_t>(ours.size()), torch::kInt64);
-  group.broadcast({length});
-  torch::Tensor root = torch::zeros({length.item<std::int64_t>()}, torch::kUInt8);
-  if (group.rank() == 0) root = bytes_of(ours);
-  group.broadcast({root});
-  const std::string theirs = text_of(root);
+  const std::string theirs = broadcast_text(group, ours);
   if (ours != theirs) {
     const std::string error =
         "[GradientReducer] the ranks were given different nets: " + first_difference(ours, theirs);

@@ -182,4 +182,15 @@ void ProcessGroup::abort(std::string_view error, std::optional<c10::Device> devi
 
 std::string ProcessGroup::first_error() const { return impl_ ? impl_->backend->first_error() : std::string(); }
 
+std::string broadcast_text(ProcessGroup& group, const std::string& text, int root) {
+  if (group.world_size() == 1) return text;
+  const at::Tensor length = at::full({}, static_cast<std::int64_t>(text.size()), at::kLong);
+  group.broadcast({length}, root);
+  const at::Tensor bytes = at::zeros({length.item<std::int64_t>()}, at::kByte);
+  char* data = reinterpret_cast<char*>(bytes.mutable_data_ptr<std::uint8_t>());
+  if (group.rank() == root) std::copy(text.begin(), text.end(), data);
+  group.broadcast({bytes}, root);
+  return {data, data + bytes.numel()};
+}
+
 }  // namespace mmtrain::parallel

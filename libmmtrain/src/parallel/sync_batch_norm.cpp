@@ -30,6 +30,12 @@ void refuse_stock(const std::string& name, const torch::nn::Module& module) {
 
 }  // namespace
 
+torch::Tensor GroupStatistics::sum(const torch::Tensor& packed) {
+  torch::Tensor joined = packed.clone();
+  group_.all_reduce(joined);
+  return joined;
+}
+
 std::size_t convert_sync_batchnorm(torch::nn::Module& module, std::shared_ptr<nn::JointStatistics> joint) {
   std::vector<nn::JointStatisticsLayer*> layers;
   const auto look_at = [&](const std::string& name, torch::nn::Module& part) {

@@ -13,6 +13,7 @@
 #include "mmtrain/nn/random_context.h"
 #include "mmtrain/optim/clip.h"
 #include "mmtrain/optim/optimizer.h"
+#include "mmtrain/parallel/sync_batch_norm.h"
 #include "mmtrain/train/optimizer_state.h"
 #include "train/step_graph.h"
 
@@ -75,6 +76,9 @@ TrainStep::TrainStep(std::shared_ptr<Model> model, std::shared_ptr<torch::optim:
   torch::nn::Module& module = model_->module();
   if (options_.channels_last) to_channels_last(module);
   nn::assign_dropout_layers(module);
+  if (options_.sync_batchnorm && options_.group.world_size() > 1) {
+    parallel::convert_sync_batchnorm(module, std::make_shared<parallel::GroupStatistics>(options_.group));
+  }
   reducer_ = std::make_unique<parallel::GradientReducer>(module, options_.group, options_.reducer);
   if (options_.ema) ema_.emplace(module, *options_.ema);
   if (options_.compile) compile();

@@ -133,6 +133,7 @@ struct Trainer::Impl {
   std::vector<Share> shares_of(const Batch& loaded) const;
   Batch on_device(const detail::RankTrainer& rank, const Batch& loaded) const;
 
+  static Batch without_padding(Batch loaded, const DataLoader& loader);
   StepStatus train_batch(Batch loaded, std::int64_t batches, StepStatus status);
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
@@ -193,6 +194,20 @@ Batch Trainer::Impl::on_device(const detail::RankTrainer& rank, const Batch& loa
   return loaded.to(rank.device(), /*non_blocking=*/true);
 }
 
+// The row with which a rank's share of the samples was filled up counts nowhere.
+Batch Trainer::Impl::without_padding(Batch loaded, const DataLoader& loader) {
+  const auto* share = dynamic_cast<const DistributedSampler*>(&loader.sampler());
+  if (share == nullptr || share->padded() == 0 || loader.next_batch() < loader.size()) return loaded;
+  const std::int64_t last = loaded.size() - 1;
+  const std::int64_t rows_before = (loader.size() - 1) * loader.options().batch_size;
+  if (rows_before + last < share->real_size()) return loaded;  // it could not be read
+  const torch::Tensor weights =
+      loaded.weights.defined() ? loaded.weights.clone() : torch::ones({loaded.size()}, torch::kFloat);
+  weights[last] = 0;
+  loaded.weights = weights;
+  return loaded;
+}
+
 StepStatus Trainer::Impl::train_batch(Batch loaded, std::int64_t batches, StepStatus status) {
   const bool completes = ++micro_batches >= options.accumulation_steps || batch == batches;
   if (completes) micro_batches = 0;
@@ -231,7 +246,8 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   if (!limit_reached(batch, options.limit_train_batches)) {
     for (Batch& loaded : loader.epoch(epoch, batch)) {
       batch = loader.next_batch();
-      const StepStatus status = train_batch(loaded, batches, {.stop = StopSignals::received() != 0});
+      const StepStatus status =
+          train_batch(without_padding(loaded, loader), batches, {.stop = StopSignals::received() != 0});
       if (status.no_batch) {
         others_ended = true;
         break;
@@ -398,6 +414,7 @@ void Trainer::Impl::write(const char* name, const std::optional<ClassificationMe
   checkpoint.state = json{{"format", kStateFormat},
                           {"epoch", epoch},
                           {"batch", batch},
+                          {"world_size", strategy->world_size()},
                           {"step", json::parse(step_state.values.dump())},
                           {"ema_updates", step.ema() ? step.ema()->updates() : 0},
                           {"rows", rows},
@@ -424,7 +441,9 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
       throw DataError(fmt::format("[Trainer] {} was written by another version of the library", directory.string()));
     }
     epoch = state.at("epoch");
-    batch = state.at("batch");
+    // With another number of ranks a batch of all of them has another size; what was read of an epoch is its beginning.
+    const std::int64_t ranks_then = state.at("world_size"), ranks_now = strategy->world_size();
+    batch = (state.at("batch").get<std::int64_t>() * ranks_then + ranks_now - 1) / ranks_now;
     step_state.values = Config::parse(state.at("step").dump(), (directory / "state.json").string());
     ema_updates = state.at("ema_updates");
     rows = state.at("rows");
@@ -483,6 +502,10 @@ Trainer::Trainer(std::shared_ptr<parallel::Strategy> strategy, const RankFactory
 Trainer::~Trainer() = default;
 
 void Trainer::add(std::shared_ptr<Callback> callback) { impl_->callbacks.push_back(std::move(callback)); }
+
+void Trainer::load_weights(const StateDict& weights) {
+  impl_->strategy->run([&](std::size_t i) { load_state_dict(impl_->ranks[i]->module(), weights); });
+}
 
 void Trainer::resume(const std::filesystem::path& checkpoint) { impl_->load(checkpoint); }
 

@@ -98,6 +98,7 @@ class MMTRAIN_API DataLoader {
   /// Batches in an epoch.
   std::int64_t size() const;
   const Dataset& dataset() const;
+  const Sampler& sampler() const;
   const DataLoaderOptions& options() const;
 
   /// Number, in its epoch, of the batch behind the current one: `first_batch` to go on from here. Differs from a count

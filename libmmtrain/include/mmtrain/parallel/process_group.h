@@ -75,6 +75,9 @@ class MMTRAIN_API ProcessGroup {
   std::shared_ptr<Impl> impl_;  // null: a group of one
 };
 
+/// Gives all ranks the text of `root`.
+MMTRAIN_API std::string broadcast_text(ProcessGroup& group, const std::string& text, int root = 0);
+
 /// Groups for `n` threads of this process, one for each, by rank. Memory is shared: nothing is copied to be sent, and
 /// large collectives run on threads of their own while the ranks compute. Throws `ConfigError` if `n` < 1.
 MMTRAIN_API std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options = {});

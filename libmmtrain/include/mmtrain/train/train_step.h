@@ -79,6 +79,7 @@ struct TrainStepOptions {
   /// the weighted mean over the joined batch of all of them.
   parallel::ProcessGroup group = {};
   parallel::ReducerOptions reducer = {};
+  bool sync_batchnorm = false;  ///< batch normalization by the statistics of all ranks' rows
 };
 
 /// One optimizer step, in fixed order: forward, backward of the weighted mean, unscale, clip, step, scaler update,

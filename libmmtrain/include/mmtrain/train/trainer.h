@@ -73,6 +73,9 @@ class MMTRAIN_API Trainer {
   /// stopped, bit for bit on CPU.
   void resume(const std::filesystem::path& checkpoint);
 
+  /// Gives the model, of every rank, these weights. Throws `DataError` where they do not fit.
+  void load_weights(const StateDict& weights);
+
   /// Trains until the last epoch, early stopping or a signal (see `StopSignals`), validating after each epoch. Writes
   /// `checkpoints/last` after each epoch and `checkpoints/best` when the validation accuracy is the best so far.
   FitResult fit(DataLoader& train, DataLoader& val);

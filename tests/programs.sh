@@ -52,6 +52,23 @@ expect 2 'scheduler differ' "${train[@]}" --name parted "${all[@]}" --resume aut
 [[ $(sed -n 2p runs/tiny_imagenet_experiments/every/metrics.csv | cut -d, -f9) == 3e-06 ]] ||
   fail "the learning rate does not warm up"
 
+# Replicas and processes train as one device does on the joined batch, dropout included.
+losses_of() { tail -n +2 "runs/tiny_imagenet_experiments/$1/metrics.csv" | cut -d, -f2,4; }
+same_losses() {
+  paste -d, <(losses_of "$1") <(losses_of "$2") |
+    awk -F, 'function off(a, b) { return (a - b) ^ 2 > 1e-6 * b ^ 2 } off($3, $1) || off($4, $2) { bad = 1 } END { exit bad || !NR }' ||
+    fail "the losses of $1 and $2 differ"
+}
+"$bin/mmtrain_makedata" images --out whole --classes 3 --per_class 15 --seed 4 >/dev/null
+ranks=("$bin/tiny_imagenet_experiments" --data_dir whole --model baseline --width 0.125 --num_workers 1 --epochs 2 --lr 1e-4
+  --device cpu --dist_timeout 60)
+expect 0 '"world_size":1' "${ranks[@]}" --batch_size 12 --name one
+expect 0 'Training on: 2 CPU replicas' "${ranks[@]}" --batch_size 6 --replicas 2 --name threads
+same_losses one threads
+expect 0 '"world_size":3' "${ranks[@]}" --batch_size 4 --nproc 3 --name processes
+same_losses one processes
+expect 2 'exclude each other' "${ranks[@]}" --nproc 2 --replicas 2
+
 # Killed and taken up: the losses of the unbroken run. Finished: the result again.
 "${train[@]}" --name killed --epochs 40 >killed.txt 2>&1 &
 pid=$!

@@ -121,22 +121,17 @@ LossValue TrainStep::forward_loss(const Batch& batch, torch::Tensor& output) {
   return loss_(output, batch);
 }
 
-RowPlace TrainStep::placed(const RowPlace& place, std::int64_t rows) const {
-  if (place.total > 0) return place;
-  const parallel::ProcessGroup& group = options_.group;
-  return {.first = group.rank(), .stride = group.world_size(), .total = rows * group.world_size()};
-}
-
-// The weight of the joined batch; `status` becomes that of all ranks. One number for each kind of thing to say, since
-// what is joined is a sum.
-torch::Tensor TrainStep::agree(const torch::Tensor& weight, StepStatus& status) {
+// The weight of the joined batch; `status` and `rows` become those of all ranks. One number for each kind of thing to
+// say, since what is joined is a sum.
+torch::Tensor TrainStep::agree(const torch::Tensor& weight, std::int64_t& rows, StepStatus& status) {
   if (options_.group.world_size() == 1) return weight;
-  const torch::Tensor words =
-      torch::tensor({0.0, status.stop ? 1.0 : 0.0, status.no_batch ? 1.0 : 0.0}, torch::kDouble);
+  const torch::Tensor words = torch::tensor(
+      {0.0, status.stop ? 1.0 : 0.0, status.no_batch ? 1.0 : 0.0, static_cast<double>(rows)}, torch::kDouble);
   if (weight.defined()) words[0].copy_(weight);
   reducer_->group().all_reduce(words);
   const double* values = words.const_data_ptr<double>();
   status = {.stop = values[1] > 0, .no_batch = values[2] > 0};
+  rows = static_cast<std::int64_t>(values[3]);
   return weight.defined() ? words[0].to(weight.options()) : torch::Tensor();
 }
 
@@ -151,7 +146,11 @@ void TrainStep::drop() {
 // rows, a first guess which `apply_gradients` makes good when the weights of all parts are known.
 StepResult TrainStep::backward(const Batch& batch, const RowPlace& given_place, StepStatus status, bool completes) {
   const bool whole = completes && !is_accumulating();
-  const RowPlace place = placed(given_place, batch.size());
+  // Without a place ranks take turns. Their numbers of rows are known when they have agreed.
+  RowPlace place = given_place;
+  if (place.total == 0) {
+    place = {.first = options_.group.rank(), .stride = options_.group.world_size(), .total = batch.size()};
+  }
   if (!is_accumulating()) reducer_->synchronize_buffers();
   StepResult result;
   LossValue loss;
@@ -171,7 +170,8 @@ StepResult TrainStep::backward(const Batch& batch, const RowPlace& given_place, 
   }
   result.loss_sum = loss.sum.detach();
   result.weight = loss.weight.detach();
-  const torch::Tensor joint_weight = agree(result.weight, status);
+  const torch::Tensor joint_weight = agree(result.weight, place.total, status);
+  if (given_place.total > 0) place.total = given_place.total;
   result.status = status;
   if (status.no_batch) {
     drop();
@@ -255,7 +255,8 @@ StepResult TrainStep::accumulate(const Batch& batch, const RowPlace& place, Step
 
 StepResult TrainStep::pass(StepStatus status) {
   status.no_batch = true;
-  agree({}, status);
+  std::int64_t rows = 0;
+  agree({}, rows, status);
   drop();
   return {.status = status};
 }

@@ -40,7 +40,7 @@ MMTRAIN_API Loss focal_loss(const nn::FocalLossOptions& options = {});
 struct RowPlace {
   std::int64_t first = 0;
   std::int64_t stride = 1;
-  std::int64_t total = 0;  ///< 0: each rank has as many rows, and they follow one another by turns of ranks
+  std::int64_t total = 0;  ///< 0: the rows of all ranks, which follow one another by turns
 };
 
 /// What a rank lets the others know with its step; each is true for all ranks if it is for one.
@@ -147,8 +147,7 @@ class MMTRAIN_API TrainStep {
   void compile();
   torch::Tensor forward(const Batch& batch);
   LossValue forward_loss(const Batch& batch, torch::Tensor& output);
-  RowPlace placed(const RowPlace& place, std::int64_t rows) const;
-  torch::Tensor agree(const torch::Tensor& weight, StepStatus& status);
+  torch::Tensor agree(const torch::Tensor& weight, std::int64_t& rows, StepStatus& status);
   void drop();
   StepResult backward(const Batch& batch, const RowPlace& place, StepStatus status, bool completes);
   StepResult run_whole(const Batch& batch, const RowPlace& place, StepStatus status);

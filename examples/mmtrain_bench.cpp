@@ -230,17 +230,78 @@ int bench_step(int argc, char** argv) {
   return 0;
 }
 
+// ---- scaling: training steps of several replicas at once
+
+struct ScalingOptions : StepOptions {
+  int threads_per_replica = 1;
+};
+
+int bench_scaling(int argc, char** argv) {
+  ScalingOptions options;
+  options.replicas = 2;
+  programs::Cli cli("mmtrain_bench scaling", "Samples per second of training steps, all replicas together.");
+  cli.add_choice("model", options.model, step_model_names(), "net");
+  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  cli.add("batch_size", options.batch_size, "rows of each replica's batch, 0: the net's usual number");
+  cli.add("replicas", options.replicas, "replicas on the CPU; 1: one device, without ranks");
+  cli.add("threads_per_replica", options.threads_per_replica, "threads an operator of a replica may use");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.replicas < 1) throw ConfigError("--replicas must be positive");
+
+  apply_runtime({.threads = options.threads_per_replica});
+  std::shared_ptr<parallel::Strategy> strategy = std::make_shared<parallel::SingleDevice>(torch::kCPU);
+  if (options.replicas > 1) {
+    strategy = std::make_shared<parallel::ReplicaStrategy>(
+        std::vector<torch::Device>(static_cast<std::size_t>(options.replicas), torch::kCPU), parallel::GroupOptions{},
+        options.threads_per_replica);
+  }
+  struct Replica {
+    bench::BenchModel net;
+    std::unique_ptr<TrainStep> step;
+    Batch batch;
+  };
+  std::vector<Replica> replicas(static_cast<std::size_t>(options.replicas));
+  seed_all(0);
+  for (Replica& replica : replicas) replica.net = make_step_model(options);
+  if (options.batch_size == 0) options.batch_size = replicas[0].net.batch_size;
+  options.weight_decay = 0;
+  strategy->run([&](std::size_t i) {
+    Replica& replica = replicas[i];
+    replica.batch = bench::make_bench_batch(replica.net, options.batch_size, /*seed=*/i);
+    const auto optimizer = programs::make_optimizer(replica.net.model->module(), options);
+    replica.step =
+        std::make_unique<TrainStep>(replica.net.model, optimizer, cross_entropy_loss(),
+                                    TrainStepOptions{.channels_last = true, .group = strategy->ranks()[i].group});
+    replica.net.model->module().train();
+  });
+  const auto step = [&] { strategy->run([&](std::size_t i) { replicas[i].step->run(replicas[i].batch); }); };
+  for (int k = 0; k < 3; ++k) step();
+  std::vector<double> rates;
+  const Clock::time_point begin = Clock::now();
+  while (rates.size() < 3 || seconds_since(begin) < options.seconds) {
+    const Clock::time_point start = Clock::now();
+    step();
+    rates.push_back(static_cast<double>(options.replicas * options.batch_size) / seconds_since(start));
+  }
+  print_measurement(fmt::format("scaling/{}/width{}/batch{}/replicas{}/threads{}", options.model, options.width,
+                                options.batch_size, options.replicas, options.threads_per_replica),
+                    "samples/s", rates);
+  return 0;
+}
+
 int run(int argc, char** argv) {
   // Stdout is for measurements alone.
   log::set_sink([](log::Level, std::string_view text) { fmt::print(stderr, "{}\n", text); });
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "images") return bench_images(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
+  if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
-    std::puts("mmtrain_bench images|step [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
+    std::puts("mmtrain_bench images|step|scaling [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
-  throw ConfigError(fmt::format("the first argument says what to measure: images or step; got '{}'", what));
+  throw ConfigError(fmt::format("the first argument says what to measure: images, step or scaling; got '{}'", what));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Checks what this machine offers for training: devices, and one training step on each.
+// Checks what this machine offers for training: devices, one training step on each, and one on all of them together.
 #include <fmt/format.h>
 #include <mmtrain/mmtrain.h>
 #include <torch/torch.h>
@@ -62,14 +62,48 @@ bool check_device(torch::Device device, const Outcome& reference, double width) 
                            gradients));
 }
 
+// One step of the net spread over `devices` against the same step on the first of them alone.
+bool check_replicas(const std::vector<torch::Device>& devices, double width) {
+  log::info(training_on(devices, static_cast<int>(devices.size())));
+  torch::manual_seed(0);
+  models::Baseline net({.width = width});
+  net->to(devices[0]);
+  net->eval();
+  const torch::Tensor images = torch::randn({kRows + 1, 3, 64, 64}).to(devices[0]);
+  const torch::Tensor labels = torch::randint(200, {kRows + 1}, torch::kInt64).to(devices[0]);
+  const auto step = [&](const torch::Tensor& logits) {
+    const LossValue loss = nn::cross_entropy(logits, labels);
+    (loss.sum / loss.weight).backward();
+    Outcome outcome{logits.detach().cpu(), {}};
+    for (torch::Tensor& parameter : net->parameters()) {
+      outcome.gradients.push_back(parameter.grad().cpu().clone());
+      parameter.mutable_grad().reset();
+    }
+    return outcome;
+  };
+  const Outcome alone = step(net->forward(images));
+  parallel::DataParallel<models::Baseline> replicas(net, devices);
+  const Outcome together = step(replicas.forward(images));
+  double gradients = 0;
+  for (std::size_t k = 0; k < alone.gradients.size(); ++k) {
+    gradients = std::max(gradients, relative_difference(together.gradients[k], alone.gradients[k]));
+  }
+  const double logits = relative_difference(together.logits, alone.logits);
+  return check(fmt::format("{} replicas against one device", devices.size()), logits < 1e-2 && gradients < 5e-2,
+               fmt::format("largest relative difference: logits {:.1e}, gradients {:.1e}", logits, gradients));
+}
+
 int run(int argc, char** argv) {
   std::string device = "auto";
   double width = 0.5;
+  int replicas = 2;
   programs::Cli cli("test_multi_gpu", "Lists the devices and checks a training step of the baseline net on each.");
   cli.add("device", device, "auto, cpu, cuda or cuda:0,1");
+  cli.add("replicas", replicas, "replicas on the CPU to check where there are not several GPUs");
   cli.add("width", width, "factor on the net's channel counts");
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
 
+  if (replicas < 1) throw ConfigError(fmt::format("--replicas must be positive, got {}", replicas));
   const std::vector<torch::Device> devices = parse_devices(device);
   for (const std::string& line : to_lines(collect_system_info())) log::info(line);
   for (const torch::Device& each : devices) {
@@ -82,6 +116,8 @@ int run(int argc, char** argv) {
   bool passed = true;
   const Outcome reference = forward_backward(torch::kCPU, width);
   for (const torch::Device& each : devices) passed &= check_device(each, reference, width);
+  passed &=
+      check_replicas(devices.size() > 1 ? devices : parallel::cpu_replicas(static_cast<std::size_t>(replicas)), width);
   log::info(passed ? "All checks passed" : "Some checks FAILED");
   return passed ? 0 : 1;
 }

@@ -262,7 +262,7 @@ TEST_CASE("a module that cannot be cloned needs a factory, which builds the same
   const std::shared_ptr<torch::nn::Module> base = net.ptr();
   const auto names = error_of<ConfigError>(
       [&] { parallel::replicate(base, cpu_replicas(1), [] { return torch::nn::Linear(3, 2).ptr(); }); });
-  CHECK(contains(names, "'scale' is missing in the replica"));
+  CHECK(contains(names, "'weight' is in the replica only"));
 }
 
 TEST_CASE("the engine's models are replicated by their factory", "[parallel][replicate]") {
@@ -291,7 +291,7 @@ TEST_CASE("twenty steps of a user's own SGD on replicas equal those on one devic
   for (std::int64_t step = 0; step < 20; ++step) {
     const Tensor a = torch::randn({rows, 6}, torch::kDouble), b = torch::randn({rows, 4}, torch::kDouble);
     const auto train = [&](auto& model, torch::optim::SGD& with) {
-      const nn::RandomContext random({.seed = 3, .step = step, .rows = rows, .first_sample = 5});
+      const nn::RandomContext random(nn::StepContext{.seed = 3, .step = step, .rows = rows, .first_sample = 5});
       const auto [logits, energy] = model.forward(a, b);
       with.zero_grad();
       const Tensor loss = logits.square().mean() + energy.mean();
@@ -482,8 +482,8 @@ TEST_CASE("running statistics of the module are those of replica 0", "[parallel]
     replicas.forward(x + step);
     alone->forward((x + step).narrow(0, 0, 4));
   }
-  CHECK(net->norm->running_mean.equal(alone->norm->running_mean));
-  CHECK(net->norm->running_var.equal(alone->norm->running_var));
+  CHECK(torch::allclose(net->norm->running_mean, alone->norm->running_mean));
+  CHECK(torch::allclose(net->norm->running_var, alone->norm->running_var));
   CHECK(net->norm->num_batches_tracked.item<std::int64_t>() == 3);
   net->eval();
   CHECK(torch::allclose(replicas.forward(x), net(x), 1e-5, 1e-6));
@@ -710,13 +710,6 @@ TEST_CASE("an exception in a backward pass leaves replicas usable", "[parallel][
   CHECK(net->weight.grad().equal(x.sum(0).expand({2, 2})));
 }
 
-TEST_CASE("a module on another device than the first is refused by name", "[parallel][data_parallel][faults]") {
-  torch::nn::Linear net(2, 2);
-  DataParallel replicas(net, cpu_replicas(2));
-  net->to(torch::kMeta);
-  CHECK(contains(error_of<ConfigError>([&] { replicas.forward(torch::ones({4, 2})); }), "'weight' is on meta"));
-}
-
 TEST_CASE("callers on several threads take turns", "[parallel][data_parallel]") {
   PairNet net = pair_net();
   DataParallel replicas(net, cpu_replicas(2));
@@ -741,13 +734,17 @@ TEST_CASE("replicas on one GPU train as one device does", "[parallel][data_paral
   const std::vector<c10::Device> devices(2, c10::Device(c10::kCUDA, 0));
   PairNet reference = pair_net(0.3), net = pair_net(0.3);
   reference->to(devices[0]);
+  DataParallel elsewhere(net, devices);
+  const Tensor row = torch::zeros({2, 10}, torch::kDouble);
+  CHECK(contains(error_of<ConfigError>([&] { elsewhere.forward(row.narrow(1, 0, 6), row.narrow(1, 0, 4)); }),
+                 "'left.weight' is on cpu"));
   net->to(devices[0]);
   DataParallel replicas(net, devices);
   torch::optim::SGD reference_optimizer(reference->parameters(), 0.05), optimizer(net->parameters(), 0.05);
   for (std::int64_t step = 0; step < 5; ++step) {
     const Tensor a = torch::randn({9, 6}, torch::kDouble), b = torch::randn({9, 4}, torch::kDouble);
     const auto train = [&](auto& model, torch::optim::SGD& with, const Tensor& x, const Tensor& y) {
-      const nn::RandomContext random({.seed = 3, .step = step, .rows = 9});
+      const nn::RandomContext random(nn::StepContext{.seed = 3, .step = step, .rows = 9});
       const auto [logits, energy] = model.forward(x, y);
       with.zero_grad();
       (logits.square().mean() + energy.mean()).backward();

@@ -73,8 +73,9 @@ std::shared_ptr<torch::nn::Module> module_ptr(const std::shared_ptr<Module>& mod
 /// below it must be `torch::nn::Cloneable`. Throws `ConfigError` naming both ways where neither works, and naming the
 /// first difference where the factory's net is another one.
 template <class Holder>
-std::vector<Holder> replicate(const Holder& module, const std::vector<c10::Device>& devices,
-                              const std::type_identity_t<ReplicaFactory<Holder>>& factory = nullptr) {
+requires(!std::is_base_of_v<Model, Holder>) std::vector<Holder> replicate(
+    const Holder& module, const std::vector<c10::Device>& devices,
+    const std::type_identity_t<ReplicaFactory<Holder>>& factory = nullptr) {
   using Module = std::remove_cvref_t<decltype(*module)>;
   detail::ModuleFactory build;
   if (factory) build = [&factory] { return detail::module_ptr(factory()); };

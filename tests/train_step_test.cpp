@@ -315,6 +315,7 @@ TEST_CASE("On CUDA a captured step equals the one run as it is", "[.][gpu][graph
                     .scheduler = std::make_shared<optim::ScheduledLR>(*adam, optim::cosine_lr(12)),
                     .compile = compile,
                     .seed = 3});
+    REQUIRE(step.is_compiled() == compile);
     std::vector<double> losses;
     for (int k = 0; k < 12; ++k) {
       const Batch batch = make_batch(k == 7 ? 9 : 16, torch::kFloat32).to(torch::kCUDA);  // one of odd size

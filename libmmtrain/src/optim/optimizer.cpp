@@ -169,6 +169,14 @@ void Optimizer::set_capturable(bool capturable) {
   if (capturable) refresh_lr();
 }
 
+bool Optimizer::is_capturable() {
+  impl_->fit(param_groups());
+  return std::all_of(impl_->buckets.begin(), impl_->buckets.end(), [this](const Bucket& bucket) {
+    const Tensor& parameter = bucket.slots.front().param;
+    return can_fuse(param_groups()[bucket.group].options(), bucket.device, parameter.scalar_type());
+  });
+}
+
 void Optimizer::refresh_lr() {
   const at::NoGradGuard no_grad;
   impl_->fit(param_groups());

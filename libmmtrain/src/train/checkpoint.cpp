@@ -1,8 +1,11 @@
 #include "mmtrain/train/checkpoint.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <charconv>
 #include <fstream>
 #include <iterator>
 
@@ -26,11 +29,27 @@ std::string read_text(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// What processes that were killed while they saved have left.
+void remove_leftovers(const fs::path& directory) {
+  const std::string prefix = fmt::format(".{}.", directory.filename().string());
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(directory.parent_path(), code)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    int process = 0;
+    const char* end = name.data() + name.size();
+    const auto [last, error] = std::from_chars(name.data() + prefix.size(), end, process);
+    if (error != std::errc() || last != end || process == ::getpid()) continue;
+    if (::kill(process, 0) != 0 && errno == ESRCH) fs::remove_all(entry.path(), code);
+  }
+}
+
 }  // namespace
 
 void save_checkpoint(const fs::path& directory, const Checkpoint& checkpoint) {
   const fs::path fresh = directory.parent_path() / fmt::format(".{}.{}", directory.filename().string(), ::getpid());
   try {
+    remove_leftovers(directory);
     fs::create_directories(fresh);
     save_safetensors(fresh / kModelFile, checkpoint.model);
     save_safetensors(fresh / kOptimizerFile, checkpoint.optimizer);

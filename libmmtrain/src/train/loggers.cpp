@@ -57,7 +57,7 @@ void CsvLogger::write() const {
         fmt::format("{},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.8g},{:.4f},{:.2f},{:.3f},{},{:.6g},{}\n",
                     row.epoch, row.train_loss, row.train_acc, row.val_loss, row.val_acc, row.val_top5, row.val_f1_macro,
                     row.val_f1_weighted, row.lr, row.epoch_seconds, row.samples_per_second, row.data_wait_pct,
-                    row.skipped_samples, row.grad_norm, row.skipped_steps);
+                    row.skipped_samples, std::abs(row.grad_norm), row.skipped_steps);
   }
   write_file_atomic(path_, text);
 }

@@ -15,7 +15,7 @@ void add(std::optional<ClassificationMetrics>& metrics, const StepResult& outcom
 RankTrainer::RankTrainer(RankParts parts, Loss loss, torch::Device device)
     : step_(std::move(parts.model), std::move(parts.optimizer), std::move(loss), std::move(parts.step)),
       device_(device),
-      step_sums_(torch::zeros({3}, torch::TensorOptions(torch::kDouble).device(device))) {}
+      step_sums_(torch::zeros({4}, torch::TensorOptions(torch::kDouble).device(device))) {}
 
 StepStatus RankTrainer::train(const Batch& batch, const RowPlace& place, bool completes, StepStatus status) {
   const StepResult outcome = completes ? step_.run(batch, place, status) : step_.accumulate(batch, place, status);
@@ -29,13 +29,15 @@ void RankTrainer::count(const StepResult& outcome) {
   if (!outcome.grad_norm.defined() && !outcome.skipped.defined()) return;
   const torch::NoGradGuard no_grad;
   const torch::Tensor none = torch::zeros({}, step_sums_.options());
-  torch::Tensor norm = none, finite = none;
+  torch::Tensor norm = none, finite = none, broken = none;
   if (outcome.grad_norm.defined()) {
     finite = outcome.grad_norm.isfinite();
     norm = torch::where(finite, outcome.grad_norm.to(torch::kDouble), 0.0);
+    finite = finite.to(torch::kDouble);
+    broken = 1 - finite;
   }
   const torch::Tensor skipped = outcome.skipped.defined() ? outcome.skipped.to(step_sums_.options()) : none;
-  step_sums_.add_(torch::stack({norm, finite.to(torch::kDouble), skipped}));
+  step_sums_.add_(torch::stack({norm, finite, skipped, broken}));
 }
 
 void RankTrainer::begin_evaluation(bool averaged) {

@@ -92,8 +92,16 @@ void TrainStep::compile() {
   std::string reason;
   std::unique_ptr<detail::GraphRecorder> recorder = detail::make_graph_recorder(device, reason);
   auto* capturable = dynamic_cast<optim::Optimizer*>(optimizer_.get());
-  if (options_.group.world_size() > 1) reason = "several ranks train together";
-  if (recorder && capturable == nullptr) reason = "the optimizer is none of mmtrain::optim";
+  if (recorder) {
+    const auto fixes_momentum = [](const auto& scheduler) { return scheduler && scheduler->changes_momentum(); };
+    if (options_.group.world_size() > 1) {
+      reason = "several ranks train together";
+    } else if (capturable == nullptr || !capturable->is_capturable()) {
+      reason = "the optimizer has no kernel that follows a learning rate on the device";
+    } else if (fixes_momentum(options_.scheduler) || fixes_momentum(options_.epoch_scheduler)) {
+      reason = "the schedule changes the momentum, which a recording keeps";
+    }
+  }
   if (!reason.empty()) {
     log::warning(fmt::format("compile_model: nothing is compiled, steps run as they are: {}", reason));
     return;
@@ -101,6 +109,13 @@ void TrainStep::compile() {
   capturable->set_capturable(true);
   step_on_device_ = torch::zeros({}, torch::TensorOptions(torch::kLong).device(device));
   graph_ = std::make_unique<detail::StepGraph>(std::move(recorder));
+}
+
+// What a recording reads from the device instead of the host.
+void TrainStep::begin_step() {
+  if (!graph_) return;
+  step_on_device_.fill_(step_count_);
+  static_cast<optim::Optimizer&>(*optimizer_).refresh_lr();
 }
 
 torch::Tensor TrainStep::forward(const Batch& batch) {
@@ -191,6 +206,16 @@ StepResult TrainStep::backward(const Batch& batch, const RowPlace& given_place, 
   return result;
 }
 
+// After an error, out of memory say, the next step begins from nothing.
+StepResult TrainStep::backward_or_drop(const Batch& batch, const RowPlace& place, StepStatus status, bool completes) {
+  try {
+    return backward(batch, place, status, completes);
+  } catch (...) {
+    drop();
+    throw;
+  }
+}
+
 void TrainStep::apply_gradients(StepResult& result) {
   const bool accumulated = micro_batches_ > 0;
   if (accumulated || options_.clip_norm > 0 || options_.clip_value > 0) {
@@ -232,9 +257,8 @@ std::vector<torch::Tensor> TrainStep::trained_parameters() const {
 
 StepResult TrainStep::run(const Batch& batch, const RowPlace& place, StepStatus status) {
   StepResult result;
+  if (!is_accumulating()) begin_step();
   if (graph_ && !is_accumulating()) {
-    step_on_device_.fill_(step_count_);
-    static_cast<optim::Optimizer&>(*optimizer_).refresh_lr();
     result = graph_->run(batch, [&](const Batch& given) { return run_whole(given, place, status); });
   } else {
     result = run_whole(batch, place, status);
@@ -244,13 +268,14 @@ StepResult TrainStep::run(const Batch& batch, const RowPlace& place, StepStatus 
 }
 
 StepResult TrainStep::run_whole(const Batch& batch, const RowPlace& place, StepStatus status) {
-  StepResult result = backward(batch, place, status, /*completes=*/true);
+  StepResult result = backward_or_drop(batch, place, status, /*completes=*/true);
   if (!result.status.no_batch) apply_gradients(result);
   return result;
 }
 
 StepResult TrainStep::accumulate(const Batch& batch, const RowPlace& place, StepStatus status) {
-  return backward(batch, place, status, /*completes=*/false);
+  if (!is_accumulating()) begin_step();
+  return backward_or_drop(batch, place, status, /*completes=*/false);
 }
 
 StepResult TrainStep::pass(StepStatus status) {
@@ -306,6 +331,8 @@ void TrainStep::load_state_dict(const State& state) {
   load_scheduler("scheduler", options_.scheduler.get());
   load_scheduler("epoch_scheduler", options_.epoch_scheduler.get());
   step_count_ = *step;
+  drop();
+  if (graph_) compile();  // a recording of before would go on with the state that was replaced
 }
 
 }  // namespace mmtrain

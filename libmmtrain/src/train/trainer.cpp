@@ -13,6 +13,7 @@
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"
 #include "mmtrain/core/progress.h"
+#include "mmtrain/device/memory.h"
 #include "mmtrain/train/checkpoint.h"
 #include "mmtrain/train/signals.h"
 #include "train/rank_trainer.h"
@@ -96,6 +97,18 @@ void validate(const TrainerOptions& options) {
   require(options.accumulation_steps >= 1, "accumulation_steps", "be positive", options.accumulation_steps);
   require(options.early_stopping_patience >= 0, "early_stopping_patience", "not be negative",
           options.early_stopping_patience);
+}
+
+// Numbers that say that training has gone wrong are said once an epoch.
+void warn_of_trouble(const EpochRecord& record, std::int64_t broken_norms) {
+  const char* remedy = "a lower learning rate, --grad_clip, or --amp off may help";
+  if (!std::isfinite(record.train_loss)) {
+    log::warning(fmt::format("epoch {}: the training loss is {}; {}", record.epoch, record.train_loss, remedy));
+  }
+  if (broken_norms > record.skipped_steps) {
+    log::warning(fmt::format("epoch {}: the gradient norm of {} steps was infinite or no number; {}", record.epoch,
+                             broken_norms, remedy));
+  }
 }
 
 }  // namespace
@@ -256,9 +269,11 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
       wait_seconds = wait_before + loader.wait_seconds();
       if (progress && (batch % kProgressInterval == 0 || batch == batches)) {
         const MetricValues so_far = of_this_process(&detail::RankTrainer::trained)->compute();
-        progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%", so_far.loss,
-                                            100 * so_far.accuracy, static_cast<double>(rows) / train_seconds,
-                                            100 * wait_seconds / train_seconds));
+        progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%  {}",
+                                            so_far.loss, 100 * so_far.accuracy,
+                                            static_cast<double>(rows) / train_seconds,
+                                            100 * wait_seconds / train_seconds,
+                                            format_bytes(memory_stats(main_rank().device()).allocated)));
       }
       if (main_rank().step().is_accumulating()) continue;  // a signal waits for the step to be complete
       // Processes stop together, after the step before which one of them had its signal.
@@ -364,6 +379,9 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
                      .skipped_samples = static_cast<std::int64_t>(loader.errors().size()),
                      .grad_norm = sums[0].item<double>() / sums[1].item<double>(),
                      .skipped_steps = std::llround(sums[2].item<double>())};
+  // A resumed run meets the bad samples of before anew.
+  if (!result.history.empty()) record.skipped_samples = std::max(record.skipped_samples, result.history.back().skipped_samples);
+  warn_of_trouble(record, std::llround(sums[3].item<double>()));
   record.best = result.best_epoch == 0 || record.val_acc > result.best_val_acc;
   epochs_since_best = record.best ? 0 : epochs_since_best + 1;
   if (record.best) {
@@ -474,7 +492,12 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
   };
   restore("generator/cpu", torch::kCPU);
   if (main_rank().device().is_cuda()) restore("generator/device", main_rank().device());
-  main_rank().step_sums().copy_(checkpoint.optimizer["metrics/steps"]);
+  const torch::Tensor* sums = checkpoint.optimizer.find("metrics/steps");
+  if (sums == nullptr || sums->sizes() != main_rank().step_sums().sizes()) {
+    throw DataError(fmt::format("[Trainer] {} is not of this trainer: it has no metrics/steps",
+                                (directory / "optimizer.safetensors").string()));
+  }
+  main_rank().step_sums().copy_(*sums);
   const torch::Tensor* counts = checkpoint.optimizer.find("metrics/counts");
   if (counts == nullptr || !is_main()) return;  // what all ranks had counted goes on with the first
   // counts holds C x C entries of the confusion matrix and one more.
@@ -561,7 +584,7 @@ MetricValues Trainer::evaluate(DataLoader& loader, std::int64_t limit_batches) {
 }
 
 MetricValues Trainer::test(DataLoader& loader) {
-  const MetricValues values = evaluate(loader);
+  const MetricValues values = evaluate(loader, impl_->options.limit_val_batches);
   if (impl_->is_main()) {
     for (const auto& callback : impl_->callbacks) callback->on_test_end(values);
   }

@@ -28,6 +28,9 @@ class MMTRAIN_API LRScheduler {
   /// The same; `metric` is what a plateau is looked for in, other schedulers ignore it.
   void step(double metric) { advance(metric); }
 
+  /// Whether it changes more than learning rates.
+  virtual bool changes_momentum() const { return false; }
+
   /// How many steps were made.
   std::int64_t step_count() const { return step_count_; }
   /// Learning rate of each group now.
@@ -62,6 +65,7 @@ class MMTRAIN_API ScheduledLR : public LRScheduler {
  public:
   /// Throws `ConfigError` if the schedule cycles the momentum and a group has none.
   ScheduledLR(torch::optim::Optimizer& optimizer, Schedule schedule);
+  bool changes_momentum() const override { return schedule_.momentum != nullptr; }
   void load_state_dict(const Config& state) override;
 
  protected:

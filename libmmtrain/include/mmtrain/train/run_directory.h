@@ -21,6 +21,9 @@ struct FoundRun {
 /// The newest unfinished run called `name` in `out` that has a checkpoint, else the newest finished one, else none.
 MMTRAIN_API std::optional<FoundRun> find_run(const std::filesystem::path& out, const std::string& name);
 
+/// Makes a finished run one that goes on.
+MMTRAIN_API void reopen_run(const std::filesystem::path& run_dir);
+
 /// Marks a run as finished: writes `result.json`.
 MMTRAIN_API void finish_run(const std::filesystem::path& run_dir, const std::string& result_json);
 

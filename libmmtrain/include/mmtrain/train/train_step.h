@@ -130,6 +130,8 @@ class MMTRAIN_API TrainStep {
   Model& model() { return *model_; }
   torch::optim::Optimizer& optimizer() { return *optimizer_; }
   const amp::GradScaler& scaler() const { return scaler_; }
+  /// Whether steps are recorded: `compile` was asked for, and there is something to compile for.
+  bool is_compiled() const { return graph_ != nullptr; }
   /// The average of the weights, or null.
   optim::Ema* ema() { return ema_ ? &*ema_ : nullptr; }
 
@@ -145,11 +147,13 @@ class MMTRAIN_API TrainStep {
 
  private:
   void compile();
+  void begin_step();
   torch::Tensor forward(const Batch& batch);
   LossValue forward_loss(const Batch& batch, torch::Tensor& output);
   torch::Tensor agree(const torch::Tensor& weight, std::int64_t& rows, StepStatus& status);
   void drop();
   StepResult backward(const Batch& batch, const RowPlace& place, StepStatus status, bool completes);
+  StepResult backward_or_drop(const Batch& batch, const RowPlace& place, StepStatus status, bool completes);
   StepResult run_whole(const Batch& batch, const RowPlace& place, StepStatus status);
   void apply_gradients(StepResult& result);
   void advance(const StepResult& result);

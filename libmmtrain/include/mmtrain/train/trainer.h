@@ -84,7 +84,7 @@ class MMTRAIN_API Trainer {
   /// averaged weights where there are any, and these are the weights of the checkpoints.
   MetricValues evaluate(DataLoader& loader, std::int64_t limit_batches = 0);
 
-  /// `evaluate`, reported to the callbacks as the final test.
+  /// `evaluate` with the limit of validation, reported to the callbacks as the final test.
   MetricValues test(DataLoader& loader);
 
  private:

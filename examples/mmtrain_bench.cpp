@@ -126,7 +126,7 @@ struct StepOptions : programs::TrainingOptions {
   std::string model = "residual", memory_format = "channels_last";
   double width = 1.0, seconds = 10;
   int threads = 2;
-  bool no_dropout = false;
+  bool dropout = true;
 
   StepOptions() {
     optimizer = "sgd";
@@ -140,10 +140,10 @@ struct StepOptions : programs::TrainingOptions {
 bench::BenchModel make_step_model(const StepOptions& options) {
   const auto& names = bench::bench_model_names();
   if (std::find(names.begin(), names.end(), options.model) != names.end()) {
-    return bench::make_bench_model(options.model, !options.no_dropout);
+    return bench::make_bench_model(options.model, options.dropout);
   }
   const std::int64_t size = programs::kImageSize;
-  const ModelOptions net{.width = options.width, .image_size = size, .dropout = !options.no_dropout};
+  const ModelOptions net{.width = options.width, .image_size = size, .dropout = options.dropout};
   return {make_model(options.model, net), {{"image", {3, size, size}}}, net.num_classes, 64};
 }
 
@@ -185,7 +185,7 @@ int bench_step(int argc, char** argv) {
   cli.add("threads", options.threads, "threads an operator may use");
   cli.add_choice("optimizer", options.optimizer, {"sgd", "adam", "adamw"}, "optimizer");
   cli.add_choice("amp", options.amp, {"off", "fp16", "bf16"}, "mixed precision");
-  cli.add("no_dropout", options.no_dropout, "leave dropout out");
+  cli.add("dropout", options.dropout, "dropout at its places");
   cli.add_choice("memory_format", options.memory_format, {"channels_last", "contiguous"}, "memory format of the net");
   cli.add("seconds", options.seconds, "length of the measurement in seconds");
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;

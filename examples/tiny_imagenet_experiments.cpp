@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <mmtrain/mmtrain.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,8 +31,9 @@ struct Options : programs::TrainingOptions {
   void declare(programs::Cli& cli) {
     cli.add_choice("model", model, model_names(), "net to train");
     cli.add("width", width, "factor on all channel counts, 1: the reference");
-    cli.add_choice("augment", augment, {"reference", "crop_flip", "none"},
-                   "training transform: random resized crop, flip and color jitter; padded crop and flip; none");
+    cli.add_choice("augment", augment, {"reference", "resized_crop_flip", "crop_flip", "none"},
+                   "training transform: random resized crop, flip and color jitter; without jitter (the default with "
+                   "--mixup and --cutmix); padded crop and flip; none");
     cli.add("mixup", mixup, "mix images and targets of each batch (mixup, alpha 1)");
     cli.add("cutmix", cutmix, "paste parts of images into others of the batch (cutmix, alpha 1); with --mixup: either");
     TrainingOptions::declare(cli);
@@ -83,6 +85,7 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   options.declare(cli);
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
   options.validate();
+  if (!cli.given("augment") && (options.mixup || options.cutmix)) options.augment = "resized_crop_flip";
   if (options.quiet) log::set_level(log::Level::warning);
   if (const std::optional<int> done = programs::launch_ranks(options, argc, argv)) return *done;
 
@@ -90,7 +93,9 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   const torch::Device device = strategy->ranks()[0].device;
   if (options.data_dir.empty()) use_demo_data(options, cli, *strategy);
   if (options.name.empty()) options.name = options.model;
-  memory = {.device = device, .batch_size = options.batch_size, .flags = {"--batch_size", "--num_workers"}};
+  memory = {.device = device,
+            .batch_size = options.batch_size,
+            .flags = {"--batch_size", "--accumulation_steps", "--amp", "--num_workers"}};
   seed_all(options.seed);
   apply_runtime({.deterministic = options.deterministic});
 
@@ -103,7 +108,11 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   require_readable(val_set, "val");
   const programs::Loaders loaders = programs::make_loaders(options, *strategy, train_set, val_set);
 
-  const auto classes = static_cast<std::int64_t>(train_set->class_names().size());
+  const auto of_data = static_cast<std::int64_t>(train_set->class_names().size());
+  if (options.num_classes != 0 && options.num_classes < of_data) {
+    throw ConfigError(fmt::format("--num_classes {}: the data has {} classes", options.num_classes, of_data));
+  }
+  const std::int64_t classes = std::max(options.num_classes, of_data);
   const auto build = [&] {
     return make_model(options.model,
                       {.num_classes = classes, .width = options.width, .image_size = programs::kImageSize});

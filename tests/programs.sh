@@ -86,6 +86,18 @@ expect 0 'result {' "${train[@]}" --name unbroken --epochs 3
 expect 0 'result {' "${train[@]}" --name unbroken --epochs 3 --resume auto
 expect 2 'lr differ' "${train[@]}" --name unbroken --epochs 3 --resume auto --lr 0.5
 
+# A finished run that goes on and is killed goes on from there.
+"${train[@]}" --name unbroken --epochs 60 --resume auto >killed.txt 2>&1 &
+pid=$!
+for _ in $(seq 600); do
+  ! grep -q '^Epoch   4' killed.txt || break
+  sleep 0.1
+done
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+expect 0 'Resuming' "${train[@]}" --name unbroken --epochs 5 --resume auto
+[[ $(wc -l <runs/tiny_imagenet_experiments/unbroken/metrics.csv) -ge 6 ]] || fail "the run did not go on"
+
 # A signal ends the run after a step, saved.
 "${train[@]}" --name stopped --epochs 400 >stopped.txt 2>&1 &
 pid=$!
@@ -106,6 +118,11 @@ mkdir empty
 expect 2 'wnids.txt' "${train[@]}" --data_dir empty
 expect 2 'did you mean --batch_size' "${train[@]}" --bach_size 3
 expect 2 'batch_size must be positive, got 0' "${train[@]}" --batch_size 0
+expect 2 'lr must be positive' "${train[@]}" --lr -1
+expect 2 'lr must be positive' "${train[@]}" --lr inf
+expect 2 'step_size must be positive' "${train[@]}" --step_size 0
+expect 2 'no such file' "${train[@]}" --pretrained /nope.safetensors
+expect 2 'onecycle' "${train[@]}" --scheduler onecycle --warmup_epochs 1
 echo '{"epocs": 3}' >unknown.json
 expect 2 "'epochs'" "${train[@]}" --config unknown.json
 printf '{\n "epochs": 3,,\n}' >broken.json

@@ -49,7 +49,13 @@ template <class T>
 void Cli::remember(const std::string& name, CLI::Option* option, T& value) {
   entries_.push_back({name, option,
                       [name, &value](const mmtrain::Config& file) {
-                        if (const auto stored = file.get<Stored<T>>(name)) value = static_cast<T>(*stored);
+                        const auto stored = file.get<Stored<T>>(name);
+                        if (!stored) return;
+                        value = static_cast<T>(*stored);
+                        if (static_cast<Stored<T>>(value) != *stored) {
+                          throw mmtrain::ConfigError(
+                              fmt::format("{}: '{}' is out of range: {}", file.source(), name, *stored));
+                        }
                       },
                       [name, &value](mmtrain::Config& config) { config.set(name, static_cast<Stored<T>>(value)); }});
 }

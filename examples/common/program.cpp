@@ -2,6 +2,7 @@
 
 #include <mmtrain/core/error.h>
 #include <mmtrain/core/log.h>
+#include <signal.h>
 
 #include <exception>
 
@@ -20,6 +21,7 @@ int report(const char* text, int code) {
 
 int run_program(const std::function<int(mmtrain::OutOfMemoryContext&)>& body) {
   mmtrain::OutOfMemoryContext memory;
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes shall be an error of the write, as a full disk is
   try {
     return body(memory);
   } catch (const mmtrain::ConfigError& error) {

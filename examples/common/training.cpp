@@ -23,6 +23,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -52,26 +53,30 @@ void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
                   run_dir.string(), fmt::join(different, ", ")));
 }
 
-RunPlan take_up(const fs::path& run_dir, const mmtrain::Config& config) {
+// Goes on with the run of `run_dir` from one of its checkpoints.
+RunPlan take_up(const fs::path& run_dir, const fs::path& checkpoint, const mmtrain::Config& config) {
   require_same_config(run_dir, config);
-  const fs::path last = run_dir / "checkpoints" / "last";
-  mmtrain::log::info(fmt::format("Resuming {} from {}", run_dir.string(), last.string()));
-  return {run_dir, last, std::nullopt};
+  mmtrain::reopen_run(run_dir);
+  mmtrain::log::info(fmt::format("Resuming {} from {}", run_dir.string(), checkpoint.string()));
+  return {run_dir, checkpoint, std::nullopt, {}};
 }
 
+fs::path last_of(const fs::path& run_dir) { return run_dir / "checkpoints" / "last"; }
+
 RunPlan find_or_create(const TrainingOptions& options, const mmtrain::Config& config) {
-  const auto create = [&] { return RunPlan{mmtrain::create_run_directory(options.output_dir, options.name), {}, {}}; };
+  const auto create = [&] {
+    return RunPlan{mmtrain::create_run_directory(options.output_dir, options.name), {}, {}, {}};
+  };
   if (options.resume.empty()) return create();
   if (options.resume != "auto") {
     // A run directory, or one of the checkpoints in it.
-    fs::path run_dir = fs::path(options.resume);
-    if (!run_dir.has_filename()) run_dir = run_dir.parent_path();
-    if (fs::exists(run_dir / "state.json")) run_dir = fs::absolute(run_dir).parent_path().parent_path();
-    if (!fs::exists(run_dir / "checkpoints" / "last")) {
+    const fs::path given = fs::weakly_canonical(options.resume);
+    if (fs::exists(given / "state.json")) return take_up(given.parent_path().parent_path(), given, config);
+    if (!fs::exists(last_of(given))) {
       throw mmtrain::DataError(
           fmt::format("--resume {}: no checkpoints/last there; give a run directory or a checkpoint", options.resume));
     }
-    return take_up(run_dir, config);
+    return take_up(given, last_of(given), config);
   }
   const std::optional<mmtrain::FoundRun> found = mmtrain::find_run(options.output_dir, options.name);
   if (!found) return create();
@@ -79,9 +84,9 @@ RunPlan find_or_create(const TrainingOptions& options, const mmtrain::Config& co
     require_same_config(found->path, config);
     const std::int64_t done =
         mmtrain::Config::load(found->path / "config.json").get<std::int64_t>("epochs").value_or(0);
-    if (done >= options.epochs) return {found->path, {}, found->result};
+    if (done >= options.epochs) return {found->path, {}, found->result, {}};
   }
-  return take_up(found->path, config);
+  return take_up(found->path, last_of(found->path), config);
 }
 
 double median(std::vector<double> values) {
@@ -157,17 +162,21 @@ bool has_processes(const mmtrain::parallel::Strategy& strategy) {
 }
 
 // The plan of the main process.
-RunPlan shared(const RunPlan& plan, const mmtrain::parallel::Strategy& strategy) {
+RunPlan shared(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
   mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
   mmtrain::Config told;
   told.set("run_dir", plan.run_dir.string());
   if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
   if (plan.finished) told.set("finished", *plan.finished);
   const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
-  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished")};
+  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
   if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
+  result.lock = std::move(plan.lock);
   return result;
 }
+
+// What was asked for is printed even if the rest is not.
+void say(const std::string& text) { std::puts(text.c_str()); }
 
 }  // namespace
 
@@ -196,7 +205,7 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add_choice("optimizer", optimizer, {"adam", "adamw", "sgd", "rmsprop"}, "optimizer");
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");
-  cli.add("momentum", momentum, "momentum of sgd and rmsprop");
+  cli.add("momentum", momentum, "momentum of sgd and rmsprop; -1: 0.9 for sgd, 0 for rmsprop");
   cli.add_choice("scheduler", scheduler, {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle"},
                  "learning rate over the epochs; onecycle changes it each step");
   cli.add("warmup_epochs", warmup_epochs, "epochs in which the learning rate rises from 1 % in a line");
@@ -208,6 +217,8 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("accumulation_steps", accumulation_steps, "batches whose joined gradient makes one optimizer step");
   cli.add("ema_decay", ema_decay, "decay of the average of weights that is evaluated and saved, 0: none");
   cli.add_choice("amp", amp, {"auto", "off", "fp16", "bf16"}, "mixed precision; auto: what the device is fast with");
+  cli.add("use_amp", use_amp, "the same as --amp auto");
+  cli.add("num_classes", num_classes, "classes the net tells apart, 0: those of the data");
   cli.add("compile_model", compile_model, "run the step as a captured CUDA graph");
   cli.add("early_stopping_patience", early_stopping_patience,
           "epochs without a better validation accuracy, 0: never stop");
@@ -222,11 +233,18 @@ RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
   if (strategy.is_main()) {
     plan = find_or_create(options, config);
     if (!plan.finished) {
+      plan.lock = mmtrain::FileLock::try_lock(plan.run_dir / ".lock");
+      if (!plan.lock) {
+        throw mmtrain::ConfigError(
+            fmt::format("{} is being trained by another process: wait for it, or choose another "
+                        "--name",
+                        plan.run_dir.string()));
+      }
       mmtrain::write_file_atomic(plan.run_dir / "config.json", config.dump() + "\n");
       mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
     }
   }
-  return has_processes(strategy) ? shared(plan, strategy) : plan;
+  return has_processes(strategy) ? shared(std::move(plan), strategy) : std::move(plan);
 }
 
 std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {
@@ -285,28 +303,57 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
   return {std::make_unique<DataLoader>(train, order, load), std::make_unique<DataLoader>(val, all, load)};
 }
 
-void TrainingOptions::validate() const {
+void TrainingOptions::validate() {
   const auto require = [](bool fine, const char* flag, const char* rule, auto value) {
     if (!fine) throw mmtrain::ConfigError(fmt::format("--{} must {}, got {}", flag, rule, value));
   };
-  require(epochs >= 1, "epochs", "be positive", epochs);
-  require(warmup_epochs >= 0, "warmup_epochs", "not be negative", warmup_epochs);
-  require(accumulation_steps >= 1, "accumulation_steps", "be positive", accumulation_steps);
+  const auto at_least = [&](std::int64_t least, const char* flag, std::int64_t value) {
+    require(value >= least, flag, least == 0 ? "not be negative" : "be positive", value);
+  };
+  at_least(1, "epochs", epochs);
+  at_least(1, "batch_size", batch_size);
+  at_least(0, "num_workers", num_workers);
+  at_least(0, "limit_train_batches", limit_train_batches);
+  at_least(0, "limit_val_batches", limit_val_batches);
+  at_least(0, "warmup_epochs", warmup_epochs);
+  at_least(1, "accumulation_steps", accumulation_steps);
+  at_least(1, "step_size", step_size);
+  at_least(0, "patience", patience);
+  at_least(0, "early_stopping_patience", early_stopping_patience);
+  at_least(1, "print_every", print_every);
+  at_least(1, "replicas", replicas);
+  at_least(1, "nproc", nproc);
+  at_least(0, "max_restarts", max_restarts);
+  at_least(0, "num_classes", num_classes);
+  require(lr > 0 && std::isfinite(lr), "lr", "be positive", lr);
+  require(weight_decay >= 0 && std::isfinite(weight_decay), "weight_decay", "not be negative", weight_decay);
+  require(momentum == kDefaultMomentum || (momentum >= 0 && momentum < 1), "momentum", "be at least 0 and below 1",
+          momentum);
+  require(factor > 0 && factor <= 1, "factor", "be above 0 and at most 1", factor);
   require(grad_clip >= 0, "grad_clip", "not be negative", grad_clip);
   require(ema_decay >= 0 && ema_decay < 1, "ema_decay", "be at least 0 and below 1", ema_decay);
   require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be between 0 and 1", label_smoothing);
-  require(early_stopping_patience >= 0, "early_stopping_patience", "not be negative", early_stopping_patience);
-  require(print_every >= 1, "print_every", "be positive", print_every);
-  require(replicas >= 1, "replicas", "be positive", replicas);
-  require(nproc >= 1, "nproc", "be positive", nproc);
-  require(max_restarts >= 0, "max_restarts", "not be negative", max_restarts);
   require(dist_timeout > 0, "dist_timeout", "be positive", dist_timeout);
+  if (scheduler == "onecycle" && warmup_epochs > 0) {
+    throw mmtrain::ConfigError(
+        "--warmup_epochs goes with every scheduler but onecycle, which has a warm-up of its own");
+  }
+  for (const auto& [flag, path] : {std::pair("evaluate", evaluate), std::pair("pretrained", pretrained)}) {
+    if (!path.empty() && !fs::exists(path)) {
+      throw mmtrain::DataError(fmt::format("--{} {}: there is no such file or directory", flag, path));
+    }
+  }
+  if (use_amp && amp == "off") amp = "auto";
+  // Resuming compares configurations: one directory has one name.
+  if (!data_dir.empty()) data_dir = fs::weakly_canonical(data_dir).string();
 }
 
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options) {
   const std::vector<mmtrain::optim::ParamGroup> parameters = mmtrain::optim::named_groups(module);
-  const double lr = options.lr, decay = options.weight_decay, momentum = options.momentum;
+  const double lr = options.lr, decay = options.weight_decay;
+  const bool default_momentum = options.momentum == TrainingOptions::kDefaultMomentum;
+  const double momentum = !default_momentum ? options.momentum : options.optimizer == "sgd" ? 0.9 : 0.0;
   using namespace mmtrain::optim;
   if (options.optimizer == "adam") return std::make_shared<Adam>(parameters, AdamOptions(lr).weight_decay(decay));
   if (options.optimizer == "adamw") return std::make_shared<AdamW>(parameters, AdamWOptions(lr).weight_decay(decay));
@@ -329,15 +376,15 @@ void load_pretrained(torch::nn::Module& module, const std::string& path) {
 
 void print_summary(const torch::nn::Module& module) {
   std::int64_t total = 0, trainable = 0;
-  mmtrain::log::info(fmt::format("{:<44} {:>22} {:>14}", "parameter", "shape", "elements"));
+  say(fmt::format("{:<44} {:>22} {:>14}", "parameter", "shape", "elements"));
   for (const auto& item : module.named_parameters()) {
     const torch::Tensor& tensor = item.value();
-    mmtrain::log::info(fmt::format("{:<44} {:>22} {:>14}", item.key(),
-                                   fmt::format("{}", fmt::join(tensor.sizes(), "x")), tensor.numel()));
+    say(fmt::format("{:<44} {:>22} {:>14}", item.key(), fmt::format("{}", fmt::join(tensor.sizes(), "x")),
+                    tensor.numel()));
     total += tensor.numel();
     trainable += tensor.requires_grad() ? tensor.numel() : 0;
   }
-  mmtrain::log::info(fmt::format("{} parameters, {} trainable", total, trainable));
+  say(fmt::format("{} parameters, {} trainable", total, trainable));
 }
 
 mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan) {
@@ -397,10 +444,9 @@ int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Mode
   mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), make_loss(options),
                            {.device = device, .progress = !options.quiet}, step_options(options, device));
   const mmtrain::MetricValues values = trainer.evaluate(val, options.limit_val_batches);
-  mmtrain::log::info(
-      fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
+  say(fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
                   values.loss, 100 * values.accuracy, 100 * values.top5, values.f1_macro, values.f1_weighted));
-  mmtrain::log::info(mmtrain::classification_report(values.confusion, val.dataset().class_names()));
+  say(mmtrain::classification_report(values.confusion, val.dataset().class_names()));
   return 0;
 }
 

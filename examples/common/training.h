@@ -5,6 +5,7 @@
 #include <mmtrain/batch/model.h>
 #include <mmtrain/core/config.h>
 #include <mmtrain/data/data_loader.h>
+#include <mmtrain/io/atomic_file.h>
 #include <mmtrain/parallel/strategy.h>
 #include <mmtrain/train/trainer.h>
 #include <cstdint>
@@ -26,17 +27,21 @@ struct TrainingOptions {
   std::int64_t epochs = 1, batch_size = 64;
   int num_workers = 4;
   std::uint64_t seed = 42;
-  double lr = 3e-4, weight_decay = 0, momentum = 0.9, factor = 0.5, grad_clip = 0, label_smoothing = 0, ema_decay = 0;
+  static constexpr double kDefaultMomentum = -1;  ///< the optimizer's usual one
+  double lr = 3e-4, weight_decay = 0, momentum = kDefaultMomentum, factor = 0.5, grad_clip = 0, label_smoothing = 0,
+         ema_decay = 0;
   std::int64_t limit_train_batches = 0, limit_val_batches = 0, early_stopping_patience = 0, print_every = 1;
   std::int64_t accumulation_steps = 1, warmup_epochs = 0, step_size = 30, patience = 10;
   int replicas = 1, nproc = 1, max_restarts = 0;
   double dist_timeout = 600;
   bool sync_bn = false, find_unused_parameters = false;
-  bool deterministic = false, compile_model = false, summary = false, quiet = false;
+  std::int64_t num_classes = 0;
+  bool deterministic = false, use_amp = false, compile_model = false, summary = false, quiet = false;
 
   void declare(Cli& cli);
-  /// Throws `ConfigError` for values out of range that nothing else would find before the run directory is made.
-  void validate() const;
+  /// Settles what follows from other options. Throws `ConfigError` for values out of range and `DataError` for files
+  /// that are not there, before anything is made or decoded.
+  void validate();
 };
 
 /// `--nproc`: runs this program again as so many ranks and returns their exit code; nothing if this process shall
@@ -59,6 +64,7 @@ struct RunPlan {
   std::filesystem::path run_dir;
   std::optional<std::filesystem::path> checkpoint;  ///< resume from here
   std::optional<std::string> finished;              ///< the run is complete: its result line
+  std::optional<mmtrain::FileLock> lock;            ///< keeps other processes off the run directory
 };
 
 /// Makes or finds the run directory as `--resume` says, and writes `config.json` and `env.json` into it. Throws

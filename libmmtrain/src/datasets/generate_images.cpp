@@ -248,7 +248,10 @@ GeneratedImages generate_images(const fs::path& directory, const GenerateImagesO
     return made;
   } catch (const fs::filesystem_error& failure) {
     fs::remove_all(growing, error);
-    throw Error(fmt::format("[generate_images] cannot make '{}': {}", target.string(), failure.code().message()));
+    const std::string text =
+        fmt::format("[generate_images] cannot make '{}': {}", target.string(), failure.code().message());
+    if (failure.code() == std::errc::no_space_on_device) throw Error(text);
+    throw ConfigError(text);
   } catch (...) {
     fs::remove_all(growing, error);
     throw;

@@ -69,7 +69,8 @@ std::optional<FoundRun> find_run(const fs::path& out, const std::string& name) {
 void reopen_run(const fs::path& run_dir) {
   std::error_code code;
   fs::remove(run_dir / kResultFile, code);
-  if (code) throw ConfigError(fmt::format("[run directory] {} cannot be changed: {}", run_dir.string(), code.message()));
+  if (code)
+    throw ConfigError(fmt::format("[run directory] {} cannot be changed: {}", run_dir.string(), code.message()));
 }
 
 void finish_run(const fs::path& run_dir, const std::string& result_json) {

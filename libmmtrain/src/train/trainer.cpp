@@ -269,9 +269,8 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
       wait_seconds = wait_before + loader.wait_seconds();
       if (progress && (batch % kProgressInterval == 0 || batch == batches)) {
         const MetricValues so_far = of_this_process(&detail::RankTrainer::trained)->compute();
-        progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%  {}",
-                                            so_far.loss, 100 * so_far.accuracy,
-                                            static_cast<double>(rows) / train_seconds,
+        progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%  {}", so_far.loss,
+                                            100 * so_far.accuracy, static_cast<double>(rows) / train_seconds,
                                             100 * wait_seconds / train_seconds,
                                             format_bytes(memory_stats(main_rank().device()).allocated)));
       }
@@ -380,7 +379,8 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
                      .grad_norm = sums[0].item<double>() / sums[1].item<double>(),
                      .skipped_steps = std::llround(sums[2].item<double>())};
   // A resumed run meets the bad samples of before anew.
-  if (!result.history.empty()) record.skipped_samples = std::max(record.skipped_samples, result.history.back().skipped_samples);
+  if (!result.history.empty())
+    record.skipped_samples = std::max(record.skipped_samples, result.history.back().skipped_samples);
   warn_of_trouble(record, std::llround(sums[3].item<double>()));
   record.best = result.best_epoch == 0 || record.val_acc > result.best_val_acc;
   epochs_since_best = record.best ? 0 : epochs_since_best + 1;

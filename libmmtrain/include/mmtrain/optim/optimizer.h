@@ -60,8 +60,8 @@ class MMTRAIN_API Optimizer : public torch::optim::Optimizer, public amp::Scaled
   /// For CUDA graphs: fused kernels read the learning rate from device memory, which `refresh_lr` fills, so that a
   /// captured step follows a schedule. Other settings are fixed at the capture. Off by default.
   void set_capturable(bool capturable);
-  /// Whether every group has a kernel that reads the learning rate from the device; for others, a captured step keeps the
-  /// one of its capture.
+  /// Whether every group has a kernel that reads the learning rate from the device; for others, a captured step keeps
+  /// the one of its capture.
   bool is_capturable();
   /// Brings the groups' learning rates to the device; with `set_capturable`, call it before each step or replay.
   void refresh_lr();

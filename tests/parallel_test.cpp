@@ -45,7 +45,7 @@ using Clock = std::chrono::steady_clock;
 // Ends the test program where a case hangs.
 class Bound {
  public:
-  explicit Bound(std::chrono::seconds limit = 120s) : guard_([this, limit] { watch(limit); }) {}
+  explicit Bound(std::chrono::seconds limit = 240s) : guard_([this, limit] { watch(limit); }) {}
   ~Bound() {
     {
       const std::lock_guard lock(mutex_);
@@ -197,7 +197,7 @@ class Program {
   pid_t pid() const { return pid_; }
 
   // The exit code, 128 + signal, or nothing after `limit`.
-  std::optional<int> wait(std::chrono::seconds limit = 60s) {
+  std::optional<int> wait(std::chrono::seconds limit = 200s) {
     const auto end = Clock::now() + limit;
     int status = 0;
     while (::waitpid(pid_, &status, WNOHANG) == 0) {
@@ -246,7 +246,7 @@ std::map<std::string, std::string> rank_variables(int rank, int world_size, cons
           {"WORLD_SIZE", std::to_string(world_size)},
           {"MASTER_ADDR", "127.0.0.1"},
           {"MASTER_PORT", port},
-          {"TEST_TIMEOUT_MS", "3000"}};
+          {"TEST_TIMEOUT_MS", "8000"}};
 }
 
 }  // namespace
@@ -331,7 +331,7 @@ TEST_CASE("Collectives take strided tensors, leave versions alone, and sum float
 }
 
 TEST_CASE("A thousand random orders of collectives end", "[parallel][threads]") {
-  const Bound bound(240s);
+  const Bound bound;
   int walk = 0;
   for (const int ranks : {2, 3, 4}) {
     auto groups = parallel::make_thread_groups(ranks, {.timeout = 60s});
@@ -515,7 +515,7 @@ TEST_CASE("Processes without a launcher meet, work and part", "[parallel][proces
   const Environment none({});
   const std::string port = free_port();
   auto variables = rank_variables(0, 2, port);
-  variables["TEST_TIMEOUT_MS"] = "30000";
+  variables["TEST_TIMEOUT_MS"] = "60000";
   Program first({"collectives", dir.path()}, variables);
   variables["RANK"] = "1";
   Program second({"collectives", dir.path()}, variables);
@@ -549,7 +549,7 @@ TEST_CASE("LibTorch's Reducer over processes equals one device on the joined bat
 }
 
 TEST_CASE("A lost process ends the others with one clear error that names it", "[parallel][processes]") {
-  const Bound bound(300s);
+  const Bound bound;
   struct Loss {
     const char *ranks, *mode;
     int exit_code;
@@ -566,20 +566,20 @@ TEST_CASE("A lost process ends the others with one clear error that names it", "
   const TempDir dir;
   // The launcher shall not end the others before they have found out by themselves.
   const bool patient = std::string(loss.mode) == "killed" || std::string(loss.mode) == "exits";
-  const std::map<std::string, std::string> variables = {{"TEST_TIMEOUT_MS", patient ? "30000" : "2000"}};
+  const std::map<std::string, std::string> variables = {{"TEST_TIMEOUT_MS", patient ? "60000" : "8000"}};
   const Environment none({});
   if (!patient) {
     CHECK(launch(loss.ranks, loss.mode, dir, variables) == loss.exit_code);
   } else {
     auto each = rank_variables(0, std::stoi(loss.ranks), free_port());
-    each["TEST_TIMEOUT_MS"] = "30000";
+    each["TEST_TIMEOUT_MS"] = "60000";
     std::vector<std::unique_ptr<Program>> programs;
     for (int rank = 0; rank < std::stoi(loss.ranks); ++rank) {
       each["RANK"] = std::to_string(rank);
       programs.push_back(std::make_unique<Program>(std::vector<std::string>{loss.mode, dir.path()}, each));
     }
     for (std::size_t rank = 0; rank < programs.size(); ++rank) {
-      CHECK(programs[rank]->wait(20s) == (rank == 1 ? loss.exit_code : 1));
+      CHECK(programs[rank]->wait() == (rank == 1 ? loss.exit_code : 1));
     }
   }
   for (int rank = 0; rank < std::stoi(loss.ranks); ++rank) {
@@ -592,13 +592,13 @@ TEST_CASE("A process that serves the store may be lost as well", "[parallel][pro
   const TempDir dir;
   const Environment none({});
   auto variables = rank_variables(0, 2, free_port());
-  variables["TEST_TIMEOUT_MS"] = "30000";
+  variables["TEST_TIMEOUT_MS"] = "60000";
   auto first = std::make_unique<Program>(std::vector<std::string>{"silent", dir.path()}, variables);
   variables["RANK"] = "1";
   Program second({"silent", dir.path()}, variables);  // sleeps; its watcher sees the store go
   std::this_thread::sleep_for(3s);
   first.reset();  // SIGKILL
-  CHECK(second.wait(60s) == 1);
+  CHECK(second.wait() == 1);
   CHECK_THAT(contents(dir, "error.1"), Contains("the process that served it has ended"));
 }
 

@@ -65,7 +65,7 @@ void train(ProcessGroup& group) {
 void lose_rank_1(ProcessGroup& group, const std::function<void()>& how) {
   group.barrier();
   if (group.rank() == 1 && variable("TORCHELASTIC_RESTART_COUNT", "0") == "0") how();
-  for (int i = 0; i < 20; ++i) work_on(group);
+  work_on(group);
   say("done", variable("TORCHELASTIC_RESTART_COUNT", "0"));
 }
 
@@ -75,7 +75,7 @@ const std::map<std::string, std::function<void(ProcessGroup&)>> modes = {
     {"work", [](ProcessGroup& group) { work_on(group); }},
     {"killed", [](ProcessGroup& group) { lose_rank_1(group, [] { ::raise(SIGKILL); }); }},
     {"stopped", [](ProcessGroup& group) { lose_rank_1(group, [] { ::raise(SIGSTOP); }); }},
-    {"silent", [](ProcessGroup& group) { lose_rank_1(group, [] { sleep_for(std::chrono::seconds(8)); }); }},
+    {"silent", [](ProcessGroup& group) { lose_rank_1(group, [] { sleep_for(std::chrono::seconds(20)); }); }},
     {"exits", [](ProcessGroup& group) { lose_rank_1(group, [] { std::_Exit(7); }); }},
     {"aborts", [](ProcessGroup& group) { lose_rank_1(group, [&] { group.abort("boom", c10::Device(c10::kCPU)); }); }},
     {"leaves", [](ProcessGroup& group) { lose_rank_1(group, [] { throw Error("own trouble"); }); }},
@@ -102,7 +102,7 @@ int run_rank(const std::string& mode) {
   if (mode == "stubborn") return stubborn();
   try {
     ProcessGroup group = parallel::init_from_env(
-        {.timeout = std::chrono::milliseconds(std::stoi(variable("TEST_TIMEOUT_MS", "20000")))});
+        {.timeout = std::chrono::milliseconds(std::stoi(variable("TEST_TIMEOUT_MS", "60000")))});
     modes.at(mode)(group);
     group.shutdown();
     return 0;

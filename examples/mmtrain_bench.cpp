@@ -252,9 +252,9 @@ int bench_scaling(int argc, char** argv) {
   apply_runtime({.threads = options.threads_per_replica});
   std::shared_ptr<parallel::Strategy> strategy = std::make_shared<parallel::SingleDevice>(torch::kCPU);
   if (options.replicas > 1) {
-    strategy = std::make_shared<parallel::ReplicaStrategy>(
-        std::vector<torch::Device>(static_cast<std::size_t>(options.replicas), torch::kCPU), parallel::GroupOptions{},
-        options.threads_per_replica);
+    strategy =
+        std::make_shared<parallel::ReplicaStrategy>(parallel::cpu_replicas(static_cast<std::size_t>(options.replicas)),
+                                                    parallel::GroupOptions{}, options.threads_per_replica);
   }
   struct Replica {
     bench::BenchModel net;

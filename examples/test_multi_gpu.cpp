@@ -66,7 +66,7 @@ bool check_device(torch::Device device, const Outcome& reference, double width) 
 bool check_replicas(const std::vector<torch::Device>& devices, double width) {
   log::info(training_on(devices, static_cast<int>(devices.size())));
   torch::manual_seed(0);
-  models::Baseline net({.width = width});
+  models::Baseline net(ModelOptions{.width = width});
   net->to(devices[0]);
   net->eval();
   const torch::Tensor images = torch::randn({kRows + 1, 3, 64, 64}).to(devices[0]);

@@ -13,6 +13,7 @@
 #include <mmtrain/optim/rmsprop.h>
 #include <mmtrain/optim/schedule.h>
 #include <mmtrain/optim/sgd.h>
+#include <mmtrain/parallel/data_parallel.h>
 #include <mmtrain/parallel/launcher.h>
 #include <mmtrain/parallel/strategy.h>
 #include <mmtrain/report/classification_report.h>
@@ -264,7 +265,7 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
           fmt::format("--device {}: training on several GPUs is not built yet; name one", options.device));
     }
     mmtrain::log::warning(fmt::format("training on several GPUs is not built yet: {} is used", devices[0].str()));
-    devices.resize(1);
+    devices.erase(devices.begin() + 1, devices.end());
   }
   ProcessGroup group = init_from_env(group_options);
   mmtrain::log::set_rank(group.rank());
@@ -277,8 +278,7 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
   }
   if (group.world_size() > 1) return std::make_shared<DistributedDataParallel>(std::move(group), devices[0]);
   if (options.replicas == 1) return std::make_shared<SingleDevice>(devices[0]);
-  return std::make_shared<ReplicaStrategy>(
-      std::vector<torch::Device>(static_cast<std::size_t>(options.replicas), torch::kCPU), group_options);
+  return std::make_shared<ReplicaStrategy>(cpu_replicas(static_cast<std::size_t>(options.replicas)), group_options);
 }
 
 Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::Strategy& strategy,
@@ -298,7 +298,7 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
     // Every sample once: a rank may have one less than another.
     std::vector<std::int64_t> share;
     for (std::int64_t i = group.rank(); i < val->size(); i += group.world_size()) share.push_back(i);
-    all = std::make_shared<SubsetSampler>(share);
+    all = std::make_shared<SubsetSampler>(std::move(share), /*shuffle=*/false);
   }
   return {std::make_unique<DataLoader>(train, order, load), std::make_unique<DataLoader>(val, all, load)};
 }

@@ -74,9 +74,11 @@ struct Joint : torch::CustomClassHolder {
 };
 
 struct JointBatchNorm : torch::autograd::Function<JointBatchNorm> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& weight, const Tensor& bias,
-                        const Tensor& mean, const Tensor& var, const Tensor& count, double eps,
-                        const c10::intrusive_ptr<Joint>& joint) {
+  // Undefined tensors cannot be passed, empty options can.
+  static Tensor forward(AutogradContext* ctx, const Tensor& input, const std::optional<Tensor>& given_weight,
+                        const std::optional<Tensor>& given_bias, const Tensor& mean, const Tensor& var,
+                        const Tensor& count, double eps, const c10::intrusive_ptr<Joint>& joint) {
+    const Tensor weight = given_weight.value_or(Tensor()), bias = given_bias.value_or(Tensor());
     ctx->save_for_backward({input, weight, mean, var, count});
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["joint"] = c10::IValue::make_capsule(joint);
@@ -126,8 +128,11 @@ Tensor joint_batch_norm(const Tensor& input, const BatchNormTensors& tensors, do
     moments = joint_moments(input, *joint);
     update_running(tensors, moments, momentum);
   }
-  return JointBatchNorm::apply(input, tensors.weight, tensors.bias, moments.mean, moments.var, moments.count, eps,
-                               c10::make_intrusive<Joint>(std::move(joint)));
+  const auto given = [](const Tensor& tensor) {
+    return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
+  };
+  return JointBatchNorm::apply(input, given(tensors.weight), given(tensors.bias), moments.mean, moments.var,
+                               moments.count, eps, c10::make_intrusive<Joint>(std::move(joint)));
 }
 
 namespace detail {

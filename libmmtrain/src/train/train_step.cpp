@@ -150,9 +150,16 @@ torch::Tensor TrainStep::agree(const torch::Tensor& weight, std::int64_t& rows, 
   return weight.defined() ? words[0].to(weight.options()) : torch::Tensor();
 }
 
+// `zero_grad` would detach them first, which the reducer's views of its buckets do not allow.
+void TrainStep::clear_gradients() {
+  for (torch::optim::OptimizerParamGroup& group : optimizer_->param_groups()) {
+    for (torch::Tensor& parameter : group.params()) parameter.mutable_grad().reset();
+  }
+}
+
 // Leaves the step that is open.
 void TrainStep::drop() {
-  optimizer_->zero_grad(/*set_to_none=*/true);
+  clear_gradients();
   micro_batches_ = rows_ = 0;
   weight_.reset();
 }
@@ -233,7 +240,7 @@ void TrainStep::apply_gradients(StepResult& result) {
   scaler_.step(*optimizer_);
   if (scaler_.is_enabled()) result.skipped = scaler_.found_inf(*optimizer_);
   scaler_.update();
-  optimizer_->zero_grad(/*set_to_none=*/true);
+  clear_gradients();
 }
 
 // The host's part of a step, which no graph holds.

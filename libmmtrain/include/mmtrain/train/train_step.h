@@ -151,6 +151,7 @@ class MMTRAIN_API TrainStep {
   torch::Tensor forward(const Batch& batch);
   LossValue forward_loss(const Batch& batch, torch::Tensor& output);
   torch::Tensor agree(const torch::Tensor& weight, std::int64_t& rows, StepStatus& status);
+  void clear_gradients();
   void drop();
   StepResult backward(const Batch& batch, const RowPlace& place, StepStatus status, bool completes);
   StepResult backward_or_drop(const Batch& batch, const RowPlace& place, StepStatus status, bool completes);

@@ -32,7 +32,8 @@ class RankTrainer {
   /// Of the open epoch; empty before the first batch.
   std::optional<ClassificationMetrics>& trained() { return trained_; }
   std::optional<ClassificationMetrics>& evaluated() { return evaluated_; }
-  /// Of the open epoch, on the device: sum and number of finite gradient norms, steps left out, norms that are not finite.
+  /// Of the open epoch, on the device: sum and number of finite gradient norms, steps left out, norms that are not
+  /// finite.
   torch::Tensor& step_sums() { return step_sums_; }
 
  private:

@@ -328,7 +328,7 @@ prepare_tests_for_bundle() {
 # Everything that the program loads but the other machine's LibTorch, driver and C++ run time.
 bundle_libraries() {
   local library
-  ldd "$1" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' |
+  ldd "$1" | sed -n 's/^.* => \(\/.*\) (0x[0-9a-f]*)$/\1/p' |
     grep -v -E '/(torch|nvidia)/|/lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp)[.-]' | while IFS= read -r library; do
       strip --strip-unneeded -o "$GPU_BUNDLE/lib/$(basename "$library")" "$library"
     done

@@ -158,10 +158,6 @@ std::shared_ptr<mmtrain::optim::LRScheduler> epoch_scheduler(const TrainingOptio
   return std::make_shared<optim::ScheduledLR>(optimizer, std::move(schedule));
 }
 
-bool has_processes(const mmtrain::parallel::Strategy& strategy) {
-  return strategy.world_size() > static_cast<int>(strategy.ranks().size());
-}
-
 // The plan of the main process.
 RunPlan shared(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
   mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
@@ -245,7 +241,7 @@ RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
       mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
     }
   }
-  return has_processes(strategy) ? shared(std::move(plan), strategy) : std::move(plan);
+  return strategy.has_processes() ? shared(std::move(plan), strategy) : std::move(plan);
 }
 
 std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {
@@ -292,7 +288,7 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
                                .seed = options.seed};
   std::shared_ptr<const Sampler> order = std::make_shared<RandomSampler>(train->size(), options.seed);
   std::shared_ptr<const Sampler> all = std::make_shared<SequentialSampler>(val->size());
-  if (has_processes(strategy)) {
+  if (strategy.has_processes()) {
     const parallel::ProcessGroup& group = strategy.ranks()[0].group;
     order = std::make_shared<DistributedSampler>(order, group.rank(), group.world_size());
     // Every sample once: a rank may have one less than another.

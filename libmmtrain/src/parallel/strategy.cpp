@@ -1,7 +1,6 @@
 #include "mmtrain/parallel/strategy.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ThreadLocalState.h>
 #include <c10/core/DeviceGuard.h>
 #include <fmt/format.h>
 
@@ -16,6 +15,7 @@
 #include "mmtrain/core/log.h"
 #include "mmtrain/device/device.h"
 #include "mmtrain/device/thread_limit.h"
+#include "parallel/caller_state.h"
 
 namespace mmtrain::parallel {
 namespace {
@@ -93,7 +93,7 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
     std::uint64_t done_rounds = 0;
     for (;;) {
       std::shared_ptr<const Work> work;
-      std::shared_ptr<const at::ThreadLocalState> caller;
+      std::shared_ptr<const detail::CallerState> caller;
       {
         std::unique_lock lock(mutex);
         wake.wait(lock, [&] { return stopping || round > done_rounds; });
@@ -103,7 +103,7 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
         caller = caller_state;
       }
       try {
-        const at::ThreadLocalStateGuard as_caller(*caller);
+        const detail::CallerState::Scope as_caller(*caller);
         run_rank(ranks[rank], rank, *work);
       } catch (...) {
         note_error(rank, std::current_exception());
@@ -129,7 +129,7 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
   std::mutex mutex;
   std::condition_variable wake, done;
   std::shared_ptr<const Work> task;
-  std::shared_ptr<const at::ThreadLocalState> caller_state;
+  std::shared_ptr<const detail::CallerState> caller_state;
   std::uint64_t round = 0;
   std::size_t busy = 0;
   bool stopping = false;
@@ -160,7 +160,7 @@ void ReplicaStrategy::run(const Work& work) {
   std::unique_lock lock(team.mutex);
   if (team.busy > 0) throw DistributedError("[ReplicaStrategy] a rank of the last call still does not answer");
   team.task = std::make_shared<const Work>(work);
-  team.caller_state = std::make_shared<const at::ThreadLocalState>();
+  team.caller_state = std::make_shared<const detail::CallerState>();
   team.errors.assign(ranks().size(), nullptr);
   team.first_error.reset();
   team.busy = ranks().size();

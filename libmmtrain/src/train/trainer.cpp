@@ -136,7 +136,6 @@ struct Trainer::Impl {
   bool limit_reached(std::int64_t done, std::int64_t limit) const { return limit > 0 && done >= limit; }
   double learning_rate() { return main_rank().step().optimizer().param_groups().at(0).options().get_lr(); }
   bool is_main() const { return strategy->is_main(); }
-  bool has_processes() const { return strategy->world_size() > static_cast<int>(ranks.size()); }
 
   // The batch that the ranks of this process share: rows of each, and where they lie.
   struct Share {
@@ -276,7 +275,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
       }
       if (main_rank().step().is_accumulating()) continue;  // a signal waits for the step to be complete
       // Processes stop together, after the step before which one of them had its signal.
-      if (has_processes() ? status.stop : StopSignals::received() != 0) {
+      if (strategy->has_processes() ? status.stop : StopSignals::received() != 0) {
         finished = false;
         break;
       }
@@ -284,7 +283,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
     }
   }
   // The batch that should have come last had no good sample.
-  if (finished && !others_ended && batch < batches && has_processes()) {
+  if (finished && !others_ended && batch < batches && strategy->has_processes()) {
     strategy->run([&](std::size_t i) { ranks[i]->step().pass(); });
   }
   if (main_rank().step().is_accumulating()) strategy->run([&](std::size_t i) { ranks[i]->finish_step(); });
@@ -331,7 +330,7 @@ std::optional<ClassificationMetrics> Trainer::Impl::of_this_process(Counted coun
 
 std::optional<ClassificationMetrics> Trainer::Impl::of_all(Counted counted) {
   std::optional<ClassificationMetrics> sum = of_this_process(counted);
-  if (!has_processes()) return sum;
+  if (!strategy->has_processes()) return sum;
   parallel::ProcessGroup group = strategy->ranks().front().group;
   const torch::Tensor classes = torch::tensor(sum ? sum->classes() : 0, torch::kInt64);
   group.all_reduce(classes, parallel::ReduceOp::max);
@@ -342,7 +341,7 @@ std::optional<ClassificationMetrics> Trainer::Impl::of_all(Counted counted) {
 }
 
 bool Trainer::Impl::in_any(bool here) {
-  if (!has_processes()) return here;
+  if (!strategy->has_processes()) return here;
   parallel::ProcessGroup group = strategy->ranks().front().group;
   const torch::Tensor word = torch::tensor(here ? 1 : 0, torch::kInt32);
   group.all_reduce(word, parallel::ReduceOp::max);

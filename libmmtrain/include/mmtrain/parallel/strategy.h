@@ -29,6 +29,8 @@ class MMTRAIN_API Strategy {
   const std::vector<Rank>& ranks() const { return ranks_; }
   /// Ranks of all processes.
   int world_size() const { return ranks_.front().group.world_size(); }
+  /// Whether other processes have ranks too.
+  bool has_processes() const { return world_size() > static_cast<int>(ranks_.size()); }
   /// Whether the first rank of all is in this process: the one that prints and saves.
   bool is_main() const { return ranks_.front().group.rank() == 0; }
 

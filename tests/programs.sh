@@ -113,6 +113,8 @@ wait "$pid" || code=$?
 
 # Wrong use.
 expect 0 'Test Acc' "${train[@]}" --evaluate "$run/checkpoints/best"
+expect 0 'Test Acc' "${train[@]}" --nproc 2 --evaluate "$run/checkpoints/best"
+[[ $(grep -c 'Test Acc' output.txt) -eq 1 ]] || fail "several processes evaluated, each its share"
 expect 2 "no directory '/nope'" "${train[@]}" --data_dir /nope
 mkdir empty
 expect 2 'wnids.txt' "${train[@]}" --data_dir empty

@@ -245,7 +245,8 @@ RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
 }
 
 std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {
-  if (options.nproc == 1 || mmtrain::parallel::is_launched()) return std::nullopt;
+  const bool one_is_enough = options.summary || !options.evaluate.empty();  // nothing is trained
+  if (options.nproc == 1 || one_is_enough || mmtrain::parallel::is_launched()) return std::nullopt;
   return mmtrain::parallel::launch({.nproc = options.nproc, .max_restarts = options.max_restarts},
                                    std::vector<std::string>(argv, argv + argc));
 }
@@ -268,6 +269,9 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
   if ((options.replicas > 1 || group.world_size() > 1) && !devices[0].is_cpu()) {
     throw mmtrain::ConfigError(
         fmt::format("several ranks train on the CPU only in this version: --device cpu, got {}", devices[0].str()));
+  }
+  if (!options.evaluate.empty() && group.world_size() > 1) {
+    throw mmtrain::ConfigError("--evaluate is for one process: run it without torchrun");
   }
   if (options.replicas > 1 && group.world_size() > 1) {
     throw mmtrain::ConfigError("--replicas and several processes exclude each other: take one of the two");

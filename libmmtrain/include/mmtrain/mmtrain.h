@@ -39,6 +39,7 @@
 #include "mmtrain/nn/attention.h"
 #include "mmtrain/nn/batch_norm.h"
 #include "mmtrain/nn/checkpoint.h"
+#include "mmtrain/nn/conv1d.h"
 #include "mmtrain/nn/dropout.h"
 #include "mmtrain/nn/gru.h"
 #include "mmtrain/nn/losses.h"

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "data/parallel_for.h"
+#include "core/parallel_for.h"
 #include "datasets/draw_image.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/random.h"

@@ -10,6 +10,7 @@
 #include <memory>
 #include <system_error>
 
+#include "media/audio_convert.h"
 #include "media/av_audio.h"
 #include "mmtrain/core/error.h"
 

@@ -1,12 +1,12 @@
+#include "media/audio_convert.h"
+
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include "media/av_audio.h"
 #include "mmtrain/core/error.h"
-#include "mmtrain/media/audio.h"
 #include "mmtrain/media/resample.h"
 
 namespace mmtrain::media {

@@ -30,7 +30,7 @@ struct SpectralKernels {
   void (*power)(const float* spectrum, std::size_t bins, float* power);
   /// Each row of a sparse matrix times a block.
   void (*apply_rows)(const SparseRow* rows, std::size_t count, const float* block, float* out);
-  /// `scale * ln(max(x, floor))`, or with `add` `scale * ln(x + floor)`, in place; not finite ones stay what they are.
+  /// `scale * ln(max(x, floor))`, or with `add` `scale * ln(x + floor)`, in place; NaN where x is not finite.
   void (*logarithm)(float* values, std::size_t n, float floor, bool add, float scale);
   /// `out[i] += factor * values[i]`.
   void (*accumulate)(const float* values, float factor, std::size_t n, float* out);

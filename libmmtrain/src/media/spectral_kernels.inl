@@ -136,8 +136,7 @@ void logarithm(float* values, size_t n, float floor, bool add, float scale) {
   for (size_t i = 0; i < n; ++i) {
     float x = values[i] + added;
     x = x < least ? least : x;
-    const float y = scale * natural_log(x);
-    values[i] = x < std::numeric_limits<float>::infinity() ? y : x;
+    values[i] = scale * natural_log(x) + (x - x);  // 0, but NaN where x is not finite
   }
 }
 

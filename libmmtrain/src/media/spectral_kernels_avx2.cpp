@@ -1,6 +1,7 @@
-#include "media/simd/avx2.h"
 #include "media/spectral_kernels.h"
-// The vocabulary comes first.
+// The vocabulary comes before what is said with it.
+#include "media/simd/avx2.h"
+// And then the loops.
 #include "media/spectral_kernels.inl"
 
 namespace mmtrain::media::detail {

@@ -1,6 +1,7 @@
-#include "media/simd/scalar.h"
 #include "media/spectral_kernels.h"
-// The vocabulary comes first.
+// The vocabulary comes before what is said with it.
+#include "media/simd/scalar.h"
+// And then the loops.
 #include "media/spectral_kernels.inl"
 
 namespace mmtrain::media::detail {

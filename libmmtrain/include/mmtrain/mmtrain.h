@@ -34,6 +34,8 @@
 #include "mmtrain/io/tensor_file.h"
 #include "mmtrain/media/image.h"
 #include "mmtrain/media/image_transform.h"
+#include "mmtrain/media/video.h"
+#include "mmtrain/media/video_writer.h"
 #include "mmtrain/models/registry.h"
 #include "mmtrain/models/tiny_imagenet.h"
 #include "mmtrain/nn/attention.h"

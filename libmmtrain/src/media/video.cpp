@@ -9,7 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#include "media/av_audio.h"
+#include "media/audio_convert.h"
 #include "media/av_audio_reader.h"
 #include "media/av_demuxer.h"
 #include "media/frame_scaler.h"
@@ -267,7 +267,8 @@ Clip read(const std::filesystem::path& path, const VideoOptions& options, const 
     }
   }
   Clip clip;
-  if (samples) clip.audio = convert_audio(samples->finish(), *audio);
+  if (samples) clip.audio = samples->finish();
+  if (!clip.audio.samples.empty()) clip.audio = convert_audio(std::move(clip.audio), *audio);
   clip.video = frames.finish();
   return clip;
 }

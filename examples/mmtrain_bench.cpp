@@ -4,7 +4,9 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -117,6 +119,95 @@ int bench_images(int argc, char** argv) {
   if (options.consume_rate > 0) {
     print_measurement(fmt::format("{}/wait_at_{:.0f}", name, options.consume_rate), "%", waits);
   }
+  return 0;
+}
+
+// ---- mel: sound in memory -> mel spectrograms
+
+struct MelBenchOptions {
+  std::string data_dir;
+  MelOptions mel;
+  int threads = 1;
+  double seconds = 5;
+};
+
+std::vector<std::filesystem::path> sound_files(const std::string& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw ConfigError(fmt::format("--data_dir DIR is needed, a folder of sound files; got '{}'", folder));
+  }
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension == ".wav" || extension == ".flac" || extension == ".ogg" || extension == ".mp3") {
+      paths.push_back(entry.path());
+    }
+  }
+  if (paths.empty()) throw DataError(fmt::format("no wav, flac, ogg or mp3 file in {}", folder));
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+// Calls `work(i)` for all i below `count`, on `threads` threads.
+void spread(int threads, std::size_t count, const std::function<void(std::size_t)>& work) {
+  std::atomic<std::size_t> next{0};
+  const auto take = [&] {
+    for (std::size_t i = next++; i < count; i = next++) work(i);
+  };
+  std::vector<std::jthread> others;
+  for (int k = 1; k < threads; ++k) others.emplace_back(take);
+  take();
+}
+
+int bench_mel(int argc, char** argv) {
+  MelBenchOptions options;
+  programs::Cli cli("mmtrain_bench mel", "Seconds of sound per second that become mel spectrograms.");
+  cli.add("data_dir", options.data_dir, "folder of sound files");
+  cli.add("n_fft", options.mel.n_fft, "samples of a transform");
+  cli.add("hop", options.mel.hop, "samples from frame to frame");
+  cli.add("n_mels", options.mel.n_mels, "mel bands");
+  cli.add("sample_rate", options.mel.sample_rate, "Hz; files of other rates are resampled while they are read");
+  cli.add("threads", options.threads, "threads, each with a file of its own");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.threads < 1) throw ConfigError("--threads must be positive");
+
+  const std::vector<std::filesystem::path> paths = sound_files(options.data_dir);
+  const media::MelSpectrogram mel(options.mel);
+  std::vector<std::vector<float>> sounds(paths.size());
+  std::vector<std::vector<float>> spectrograms(paths.size());
+  const auto read = [&] {
+    spread(options.threads, paths.size(), [&](std::size_t i) {
+      sounds[i] = media::read_audio(paths[i], {.sample_rate = options.mel.sample_rate, .mono = true}).samples;
+    });
+  };
+  const auto compute = [&] {
+    spread(options.threads, paths.size(), [&](std::size_t i) { mel(sounds[i], spectrograms[i]); });
+  };
+  read();
+  double sound_seconds = 0;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const auto samples = static_cast<std::int64_t>(sounds[i].size());
+    sound_seconds += static_cast<double>(samples) / options.mel.sample_rate;
+    spectrograms[i].resize(static_cast<std::size_t>(options.mel.n_mels * mel.frames(samples)));
+  }
+  const auto rates = [&](const std::function<void()>& pass) {
+    pass();
+    std::vector<double> repeats;
+    for (int repeat = 0; repeat < kRepeats; ++repeat) {
+      const Clock::time_point start = Clock::now();
+      int passes = 0;
+      do {
+        pass();
+        ++passes;
+      } while (seconds_since(start) < options.seconds / (2 * kRepeats));
+      repeats.push_back(passes * sound_seconds / seconds_since(start));
+    }
+    return repeats;
+  };
+  const std::string name = fmt::format("mel/n_fft{}/hop{}/mels{}/threads{}", options.mel.n_fft, options.mel.hop,
+                                       options.mel.n_mels, options.threads);
+  print_measurement(name, "audio-s/s", rates(compute));
+  print_measurement(name + "/read", "audio-s/s", rates(read));
   return 0;
 }
 
@@ -295,13 +386,16 @@ int run(int argc, char** argv) {
   log::set_sink([](log::Level, std::string_view text) { fmt::print(stderr, "{}\n", text); });
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "images") return bench_images(argc - 1, argv + 1);
+  if (what == "mel") return bench_mel(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
-    std::puts("mmtrain_bench images|step|scaling [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
+    std::puts(
+        "mmtrain_bench images|mel|step|scaling [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
-  throw ConfigError(fmt::format("the first argument says what to measure: images, step or scaling; got '{}'", what));
+  throw ConfigError(
+      fmt::format("the first argument says what to measure: images, mel, step or scaling; got '{}'", what));
 }
 
 }  // namespace

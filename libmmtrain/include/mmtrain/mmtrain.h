@@ -54,6 +54,7 @@
 #include "mmtrain/nn/gru.h"
 #include "mmtrain/nn/losses.h"
 #include "mmtrain/nn/random_context.h"
+#include "mmtrain/nn/spectral.h"
 #include "mmtrain/nn/transformer.h"
 #include "mmtrain/optim/adam.h"
 #include "mmtrain/optim/clip.h"

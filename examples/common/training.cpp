@@ -99,8 +99,8 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, const mmtrain::MetricValues& test,
-                        const mmtrain::parallel::Strategy& strategy) {
+mmtrain::Config result_of(const fs::path& run_dir, const mmtrain::FitResult& fit, const mmtrain::MetricValues& test,
+                          const mmtrain::parallel::Strategy& strategy) {
   std::vector<double> seconds, speeds, waits;
   for (const mmtrain::EpochRecord& record : fit.history) {
     seconds.push_back(record.epoch_seconds);
@@ -121,7 +121,7 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   result.set("data_wait_pct", median(waits));
   result.set("device", strategy.ranks().front().device.str());
   result.set("world_size", strategy.world_size());
-  return result.dump(-1);
+  return result;
 }
 
 // All samples once, or as many draws in which each class has the same chance.
@@ -146,6 +146,7 @@ torch::Tensor class_weights(const std::string& kind, const std::vector<std::int6
 constexpr std::size_t kListedClasses = 20;  // more are not listed when a run begins
 
 constexpr double kWarmupStart = 0.01;  // of the learning rate
+constexpr double kWarmupShare = 0.1;   // of the steps of a run
 
 mmtrain::TrainStepOptions step_options(const TrainingOptions& options, torch::Device device) {
   const mmtrain::amp::Decision precision =
@@ -244,8 +245,11 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");
   cli.add("momentum", momentum, "momentum of sgd and rmsprop; -1: 0.9 for sgd, 0 for rmsprop");
-  cli.add_choice("scheduler", scheduler, {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle"},
-                 "learning rate over the epochs; onecycle changes it each step");
+  cli.add_choice(
+      "scheduler", scheduler,
+      {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle", "warmup_cosine"},
+      "learning rate over the epochs; onecycle changes it each step, and so does warmup_cosine, which rises in "
+      "the first tenth of all steps");
   cli.add("warmup_epochs", warmup_epochs, "epochs in which the learning rate rises from 1 % in a line");
   cli.add("step_size", step_size, "epochs between the falls of --scheduler step");
   cli.add("factor", factor, "factor of each fall of --scheduler step, exponential and plateau");
@@ -336,7 +340,8 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
   const auto ranks = static_cast<int>(strategy.ranks().size());
   const DataLoaderOptions load{.batch_size = options.batch_size * ranks,
                                .num_workers = options.num_workers * (options.workers_shared ? 1 : ranks),
-                               .pin_memory = strategy.ranks()[0].device.is_cuda(),
+                               .prefetch_factor = options.prefetch_factor,
+                               .pin_memory = options.pin_memory && strategy.ranks()[0].device.is_cuda(),
                                .bad_samples = BadSamplePolicy::skip,
                                .seed = options.seed};
   const parallel::ProcessGroup& group = strategy.ranks()[0].group;
@@ -354,7 +359,10 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
     }
     return std::make_unique<DataLoader>(split, std::move(all), load);
   };
-  return {std::make_unique<DataLoader>(train, std::move(order), load), in_order(val), test ? in_order(test) : nullptr};
+  DataLoaderOptions load_train = load;
+  load_train.drop_last = options.drop_last;
+  return {std::make_unique<DataLoader>(train, std::move(order), load_train), in_order(val),
+          test ? in_order(test) : nullptr};
 }
 
 void TrainingOptions::validate() {
@@ -391,9 +399,10 @@ void TrainingOptions::validate() {
   require(ema_decay >= 0 && ema_decay < 1, "ema_decay", "be at least 0 and below 1", ema_decay);
   require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be between 0 and 1", label_smoothing);
   require(dist_timeout > 0, "dist_timeout", "be positive", dist_timeout);
-  if (scheduler == "onecycle" && warmup_epochs > 0) {
-    throw mmtrain::ConfigError(
-        "--warmup_epochs goes with every scheduler but onecycle, which has a warm-up of its own");
+  if ((scheduler == "onecycle" || scheduler == "warmup_cosine") && warmup_epochs > 0) {
+    throw mmtrain::ConfigError(fmt::format(
+        "--warmup_epochs goes with every scheduler but onecycle and warmup_cosine: {} has a warm-up of its own",
+        scheduler));
   }
   for (const auto& [flag, path] : {std::pair("evaluate", evaluate), std::pair("pretrained", pretrained)}) {
     if (!path.empty() && !fs::exists(path)) {
@@ -421,8 +430,14 @@ std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module&
 }
 
 mmtrain::Loss make_loss(const TrainingOptions& options, const std::vector<std::int64_t>& class_counts) {
-  return mmtrain::cross_entropy_loss({.class_weights = class_weights(options.class_weights, class_counts),
-                                      .label_smoothing = options.label_smoothing});
+  const torch::Tensor weights = class_weights(options.class_weights, class_counts);
+  if (options.focal_gamma > 0) {
+    return mmtrain::focal_loss({.gamma = options.focal_gamma,
+                                .class_weights = weights,
+                                .cross_entropy = 1,
+                                .label_smoothing = options.label_smoothing});
+  }
+  return mmtrain::cross_entropy_loss({.class_weights = weights, .label_smoothing = options.label_smoothing});
 }
 
 void load_pretrained(torch::nn::Module& module, const std::string& path) {
@@ -496,35 +511,54 @@ mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmt
   parts.step.reducer.find_unused_parameters = options.find_unused_parameters;
   if (options.limit_train_batches > 0) batches = std::min(batches, options.limit_train_batches);
   const std::int64_t steps = (batches + options.accumulation_steps - 1) / options.accumulation_steps;
+  namespace optim = mmtrain::optim;
+  const std::int64_t all_steps = options.epochs * steps;
   if (options.scheduler == "onecycle") {
-    parts.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
-        *parts.optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
+    parts.step.scheduler =
+        std::make_shared<optim::ScheduledLR>(*parts.optimizer, optim::one_cycle_lr({.total_steps = all_steps}));
+  } else if (options.scheduler == "warmup_cosine") {
+    const auto warmup = std::max<std::int64_t>(1, std::llround(kWarmupShare * static_cast<double>(all_steps)));
+    parts.step.scheduler = std::make_shared<optim::ScheduledLR>(
+        *parts.optimizer,
+        optim::warmup_lr(warmup, optim::cosine_lr(std::max<std::int64_t>(1, all_steps - warmup)), kWarmupStart));
   } else {
     parts.step.epoch_scheduler = epoch_scheduler(options, *parts.optimizer);
   }
   return parts;
 }
 
-int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
-                 const mmtrain::parallel::Strategy& strategy) {
+Outcome train_and_test(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                       const mmtrain::parallel::Strategy& strategy) {
   if (plan.checkpoint) trainer.resume(*plan.checkpoint);
   const mmtrain::StopSignals signals;
-  const mmtrain::FitResult fit = trainer.fit(*loaders.train, *loaders.val);
+  Outcome outcome{trainer.fit(*loaders.train, *loaders.val), {}, {}};
+  const mmtrain::FitResult& fit = outcome.fit;
   if (fit.signal != 0) {
-    mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}; go on with --resume {}", fit.signal,
-                                   (plan.run_dir / "checkpoints" / "last").string(), plan.run_dir.string()));
-    return 128 + fit.signal;  // as a shell reports it
+    mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}", fit.signal, last_of(plan.run_dir).string()));
+    return outcome;
   }
   trainer.load_weights(mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
-  const mmtrain::MetricValues test = trainer.test(loaders.tested());
+  const mmtrain::MetricValues test = outcome.test = trainer.test(loaders.tested());
   report_skipped(loaders);
-  if (!strategy.is_main()) return 0;
+  if (!strategy.is_main()) return outcome;
   mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.tested().dataset().class_names());
   mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
                                  fit.best_epoch, 100 * test.accuracy, 100 * test.top5, test.f1_macro,
                                  test.f1_weighted));
+  outcome.result = result_of(plan.run_dir, fit, test, strategy);
+  return outcome;
+}
+
+int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                 const mmtrain::parallel::Strategy& strategy) {
+  const Outcome outcome = train_and_test(trainer, plan, loaders, strategy);
+  if (const int signal = outcome.fit.signal; signal != 0) {
+    mmtrain::log::info(fmt::format("Go on with --resume {}", plan.run_dir.string()));
+    return 128 + signal;  // as a shell reports it
+  }
+  if (!strategy.is_main()) return 0;
   mmtrain::log::info(fmt::format("Everything about this run is in {}", plan.run_dir.string()));
-  const std::string result = result_json(plan.run_dir, fit, test, strategy);
+  const std::string result = outcome.result.dump(-1);
   mmtrain::finish_run(plan.run_dir, result);
   return print_result(result);
 }

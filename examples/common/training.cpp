@@ -37,24 +37,35 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {
-    "epochs",       "num_workers", "device",       "quiet",   "print_every",   "resume",    "output_dir",
-    "name",         "cache",       "evaluate",     "summary", "replicas",      "nproc",     "max_restarts",
-    "dist_timeout", "log_dir",     "log_interval", "gpu_ids", "use_multi_gpu", "save_freq", "save_best_only"};
-
-void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
-  const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
-  const auto wanted = nlohmann::json::parse(now.dump());
-  std::vector<std::string> different;
-  for (const auto& [key, value] : wanted.items()) {
-    if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
-  }
-  if (different.empty()) return;
-  throw mmtrain::ConfigError(
-      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
-                  "new run under another --name",
-                  run_dir.string(), fmt::join(different, ", ")));
-}
+const std::set<std::string> kFreeKeys = {"epochs",
+                                         "num_workers",
+                                         "device",
+                                         "quiet",
+                                         "print_every",
+                                         "resume",
+                                         "output_dir",
+                                         "name",
+                                         "cache",
+                                         "evaluate",
+                                         "summary",
+                                         "replicas",
+                                         "nproc",
+                                         "max_restarts",
+                                         "dist_timeout",
+                                         "log_dir",
+                                         "log_interval",
+                                         "gpu_ids",
+                                         "use_multi_gpu",
+                                         "save_freq",
+                                         "save_best_only",
+                                         "gpu",
+                                         "gpu_id",
+                                         "device_id",
+                                         "multi_gpu",
+                                         "gpu_memory_fraction",
+                                         "pin_memory",
+                                         "prefetch_factor",
+                                         "persistent_workers"};
 
 // Goes on with the run of `run_dir` from one of its checkpoints.
 RunPlan take_up(const fs::path& run_dir, const fs::path& checkpoint, const mmtrain::Config& config) {
@@ -184,20 +195,6 @@ std::shared_ptr<mmtrain::optim::LRScheduler> epoch_scheduler(const TrainingOptio
   return std::make_shared<optim::ScheduledLR>(optimizer, std::move(schedule));
 }
 
-// The plan of the main process.
-RunPlan shared(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
-  mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
-  mmtrain::Config told;
-  told.set("run_dir", plan.run_dir.string());
-  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
-  if (plan.finished) told.set("finished", *plan.finished);
-  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
-  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
-  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
-  result.lock = std::move(plan.lock);
-  return result;
-}
-
 // How many of each split could not be read.
 void report_skipped(const Loaders& loaders) {
   std::string parts;
@@ -218,6 +215,20 @@ void report_skipped(const Loaders& loaders) {
 void say(const std::string& text) { std::puts(text.c_str()); }
 
 }  // namespace
+
+void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
+  const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
+  const auto wanted = nlohmann::json::parse(now.dump());
+  std::vector<std::string> different;
+  for (const auto& [key, value] : wanted.items()) {
+    if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
+  }
+  if (different.empty()) return;
+  throw mmtrain::ConfigError(
+      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
+                  "new run under another --name",
+                  run_dir.string(), fmt::join(different, ", ")));
+}
 
 void TrainingOptions::declare(Cli& cli) {
   cli.add("data_dir", data_dir, "directory of the data; without it demo data is generated");
@@ -276,24 +287,39 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("quiet", quiet, "print warnings, errors and the result only");
 }
 
+mmtrain::FileLock claim_run(const fs::path& run_dir, const mmtrain::Config& config) {
+  std::optional<mmtrain::FileLock> lock = mmtrain::FileLock::try_lock(run_dir / ".lock");
+  if (!lock) {
+    throw mmtrain::ConfigError(
+        fmt::format("{} is being trained by another process: wait for it, or choose another --name", run_dir.string()));
+  }
+  mmtrain::write_file_atomic(run_dir / "config.json", config.dump() + "\n");
+  mmtrain::write_file_atomic(run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
+  return std::move(*lock);
+}
+
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
                  const mmtrain::parallel::Strategy& strategy) {
   RunPlan plan;
   if (strategy.is_main()) {
     plan = find_or_create(options, config);
-    if (!plan.finished) {
-      plan.lock = mmtrain::FileLock::try_lock(plan.run_dir / ".lock");
-      if (!plan.lock) {
-        throw mmtrain::ConfigError(
-            fmt::format("{} is being trained by another process: wait for it, or choose another "
-                        "--name",
-                        plan.run_dir.string()));
-      }
-      mmtrain::write_file_atomic(plan.run_dir / "config.json", config.dump() + "\n");
-      mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
-    }
+    if (!plan.finished) plan.lock = claim_run(plan.run_dir, config);
   }
-  return strategy.has_processes() ? shared(std::move(plan), strategy) : std::move(plan);
+  return shared_plan(std::move(plan), strategy);
+}
+
+RunPlan shared_plan(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
+  if (!strategy.has_processes()) return plan;
+  mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
+  mmtrain::Config told;
+  told.set("run_dir", plan.run_dir.string());
+  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
+  if (plan.finished) told.set("finished", *plan.finished);
+  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
+  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
+  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
+  result.lock = std::move(plan.lock);
+  return result;
 }
 
 std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {

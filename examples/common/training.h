@@ -87,6 +87,17 @@ struct RunPlan {
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
                  const mmtrain::parallel::Strategy& strategy);
 
+/// Throws `ConfigError` naming the keys if the run in `run_dir` was made with another configuration, but for those that
+/// change how long, where and how loud it runs.
+void require_same_config(const std::filesystem::path& run_dir, const mmtrain::Config& now);
+
+/// Takes the directory of a run for this process, or throws `ConfigError` if another trains there, and writes
+/// `config.json` and `env.json` into it.
+mmtrain::FileLock claim_run(const std::filesystem::path& run_dir, const mmtrain::Config& config);
+
+/// The plan of the main process, told to all.
+RunPlan shared_plan(RunPlan plan, const mmtrain::parallel::Strategy& strategy);
+
 /// The optimizer called `options.optimizer` over the parameters of `module`.
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options);

@@ -430,8 +430,9 @@ class Pipeline {
       }
       return programs::make_rank(options, model, on, loaders.train->size());
     };
-    TrainerOptions setup = programs::trainer_options(options, plan, config, kProgram);
-    setup.about.set("preparation", preparation.to_config());
+    Config about = config;  // with the weights, all that a prediction needs
+    about.set("preparation", preparation.to_config());
+    const TrainerOptions setup = programs::trainer_options(options, plan, about, kProgram);
     Trainer trainer(strategy_, make_parts, programs::make_loss(options, class_counts(loaders.train->dataset())), setup);
     trainer.add(std::make_shared<ConsoleLogger>(options.print_every));
     trainer.add(std::make_shared<CsvLogger>());
@@ -515,6 +516,7 @@ class Pipeline {
     return {.channels = data_->channels,
             .class_names = data_->class_names,
             .rate = data_->rate,
+            .file_rate = data_->file_rate,
             .window_rows = data_->window_rows,
             .overlap = options_.overlap,
             .cleaned = data_->cleaned,

@@ -67,6 +67,7 @@ Config Preparation::to_config() const {
   config.set("channels", channels);
   config.set("class_names", class_names);
   config.set("rate", rate);
+  config.set("file_rate", file_rate);
   config.set("window_rows", window_rows);
   config.set("overlap", overlap);
   config.set("cleaned", cleaned);
@@ -82,6 +83,7 @@ Preparation Preparation::from_config(const Config& config) {
   result.channels = required<std::vector<std::string>>(config, "channels");
   result.class_names = required<std::vector<std::string>>(config, "class_names");
   result.rate = required<double>(config, "rate");
+  result.file_rate = required<double>(config, "file_rate");
   result.window_rows = required<std::int64_t>(config, "window_rows");
   result.overlap = required<double>(config, "overlap");
   result.cleaned = required<bool>(config, "cleaned");

@@ -33,7 +33,8 @@ std::shared_ptr<mmtrain::Model> make_behavior_model(const std::string& name, con
 /// of every checkpoint.
 struct Preparation {
   std::vector<std::string> channels, class_names;
-  double rate = 0;               ///< samples a second
+  double rate = 0;               ///< samples a second of the windows
+  double file_rate = 0;          ///< samples a second that the files had, most of them
   std::int64_t window_rows = 0;  ///< of a window
   double overlap = 0.5;          ///< of windows that follow one another
   bool cleaned = false;

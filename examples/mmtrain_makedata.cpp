@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <mmtrain/core/error.h>
 #include <mmtrain/core/log.h>
+#include <mmtrain/datasets/generate_behavior.h>
 #include <mmtrain/datasets/generate_images.h>
 
 #include <optional>
@@ -40,16 +41,35 @@ int make_images(int argc, char** argv) {
   return 0;
 }
 
+int make_behavior(int argc, char** argv) {
+  std::string out;
+  datasets::GenerateBehaviorOptions options;
+  programs::Cli cli("mmtrain_makedata behavior",
+                    "Recordings of ear and throat sensors: folders pK_data of text files.");
+  cli.add("out", out, "directory to make");
+  cli.add("seed", options.seed, "the same seed gives the same bytes");
+  cli.add("people", options.people, "people, a folder each");
+  cli.add("seconds", options.seconds, "length of a recording");
+  cli.add("quirks", options.quirks, "plant the faults of real collections: GBK names, broken lines, dead channels");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (out.empty()) throw ConfigError("--out DIR is needed: the directory to make");
+  const datasets::GeneratedBehavior made = datasets::generate_behavior(out, options);
+  log::info(fmt::format("{} recordings of {} people in {}", made.recordings, options.people, out));
+  return 0;
+}
+
 int run(int argc, char** argv) {
   const std::string kind = argc > 1 ? argv[1] : "";
+  if (kind == "behavior") return make_behavior(argc - 1, argv + 1);
   if (kind == "images") return make_images(argc - 1, argv + 1);
   if (kind == "--help" || kind == "-h") {
     log::info(
+        "mmtrain_makedata behavior --out DIR [--seed N] [--people N] [--seconds S] [--quirks]\n"
         "mmtrain_makedata images --out DIR [--seed N] [--classes K] [--per_class N] [--quirks]\n"
-        "  (mmtrain_makedata images --help lists every flag)");
+        "  (mmtrain_makedata KIND --help lists every flag)");
     return 0;
   }
-  throw ConfigError(fmt::format("the first argument says what to make: images; got '{}'", kind));
+  throw ConfigError(fmt::format("the first argument says what to make: behavior or images; got '{}'", kind));
 }
 
 }  // namespace

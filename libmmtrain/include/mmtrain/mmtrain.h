@@ -42,6 +42,8 @@
 #include "mmtrain/media/image.h"
 #include "mmtrain/media/image_transform.h"
 #include "mmtrain/media/text.h"
+#include "mmtrain/media/video.h"
+#include "mmtrain/media/video_writer.h"
 #include "mmtrain/models/registry.h"
 #include "mmtrain/models/tiny_imagenet.h"
 #include "mmtrain/nn/attention.h"

@@ -7,13 +7,7 @@
 namespace mmtrain::media::detail {
 
 /// The first audio stream of what libav* opens: the span of the options, channels and rate as in the file (what else
-/// the options want is `convert_audio`'s part). Throws `DataError` with the reason alone.
+/// the options want is the part of `convert_audio`). Throws `DataError` with the reason alone.
 Audio decode_av_audio(const std::filesystem::path& path, const AudioOptions& options);
-
-/// Mixes and resamples as the options say.
-Audio convert_audio(Audio audio, const AudioOptions& options);
-
-/// Throws `ConfigError`.
-void validate(const AudioOptions& options);
 
 }  // namespace mmtrain::media::detail

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#include "media/av_audio.h"
+#include "media/audio_convert.h"
 #include "media/av_audio_reader.h"
 #include "media/av_demuxer.h"
 #include "media/frame_scaler.h"

@@ -29,7 +29,7 @@ struct Options : programs::TrainingOptions {
   }
 
   void declare(programs::Cli& cli) {
-    cli.add_choice("model", model, model_names(), "net to train");
+    cli.add_choice("model", model, model_names(ModelFamily::image), "net to train");
     cli.add("width", width, "factor on all channel counts, 1: the reference");
     cli.add_choice("augment", augment, {"reference", "resized_crop_flip", "crop_flip", "none"},
                    "training transform: random resized crop, flip and color jitter; without jitter (the default with "

@@ -216,6 +216,7 @@ int bench_mel(int argc, char** argv) {
 struct StepOptions : programs::TrainingOptions {
   std::string model = "residual", memory_format = "channels_last";
   double width = 1.0, seconds = 10;
+  std::int64_t d_model = 0, num_heads = 0, num_layers = 0, d_ff = 0;
   int threads = 2;
   bool dropout = true;
 
@@ -227,21 +228,33 @@ struct StepOptions : programs::TrainingOptions {
   }
 };
 
-// The nets of the study and those of the Python benchmarks, by one name table.
+// The nets of the library and those of the Python benchmarks, by one name table.
 bench::BenchModel make_step_model(const StepOptions& options) {
   const auto& names = bench::bench_model_names();
   if (std::find(names.begin(), names.end(), options.model) != names.end()) {
     return bench::make_bench_model(options.model, options.dropout);
   }
-  const std::int64_t size = programs::kImageSize;
-  const ModelOptions net{.width = options.width, .image_size = size, .dropout = options.dropout};
-  return {make_model(options.model, net), {{"image", {3, size, size}}}, net.num_classes, 64};
+  ModelOptions net{.width = options.width, .image_size = programs::kImageSize, .dropout = options.dropout};
+  net.d_model = options.d_model;
+  net.num_heads = options.num_heads;
+  net.num_layers = options.num_layers;
+  net.d_ff = options.d_ff;
+  return bench::make_library_model(options.model, net);
 }
 
 std::vector<std::string> step_model_names() {
   std::vector<std::string> names = model_names();
   names.insert(names.end(), bench::bench_model_names().begin(), bench::bench_model_names().end());
   return names;
+}
+
+void declare_net(programs::Cli& cli, StepOptions& options) {
+  cli.add_choice("model", options.model, step_model_names(), "net");
+  cli.add("width", options.width, "factor on the channel counts of the library's nets");
+  cli.add("d_model", options.d_model, "features of the nets for sensors and emotion, 0: the reference");
+  cli.add("num_heads", options.num_heads, "attention heads of these, 0: the reference");
+  cli.add("num_layers", options.num_layers, "encoder layers of these, 0: the reference");
+  cli.add("d_ff", options.d_ff, "hidden features of their feed-forward parts, 0: the reference");
 }
 
 // Times of the parts of one step, in seconds.
@@ -270,8 +283,7 @@ StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const amp
 int bench_step(int argc, char** argv) {
   StepOptions options;
   programs::Cli cli("mmtrain_bench step", "Samples per second of a whole training step on random data in memory.");
-  cli.add_choice("model", options.model, step_model_names(), "net");
-  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  declare_net(cli, options);
   cli.add("batch_size", options.batch_size, "rows of a batch, 0: the net's usual number");
   cli.add("threads", options.threads, "threads an operator may use");
   cli.add_choice("optimizer", options.optimizer, {"sgd", "adam", "adamw"}, "optimizer");
@@ -331,8 +343,7 @@ int bench_scaling(int argc, char** argv) {
   ScalingOptions options;
   options.replicas = 2;
   programs::Cli cli("mmtrain_bench scaling", "Samples per second of training steps, all replicas together.");
-  cli.add_choice("model", options.model, step_model_names(), "net");
-  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  declare_net(cli, options);
   cli.add("batch_size", options.batch_size, "rows of each replica's batch, 0: the net's usual number");
   cli.add("replicas", options.replicas, "replicas on the CPU; 1: one device, without ranks");
   cli.add("threads_per_replica", options.threads_per_replica, "threads an operator of a replica may use");

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -211,6 +212,60 @@ int bench_mel(int argc, char** argv) {
   return 0;
 }
 
+// ---- text: a recording as delimited text -> windows
+
+// Calls `work(first, last)` for equal shares of [0, count), each on a thread.
+void in_shares(int threads, std::int64_t count, const std::function<void(std::int64_t, std::int64_t)>& work) {
+  std::vector<std::jthread> pool;
+  for (int i = 0; i < threads; ++i) pool.emplace_back(work, count * i / threads, count * (i + 1) / threads);
+}
+
+// The windows of all columns, [windows, columns, length] as nets want them; returns how many there are.
+std::int64_t cut_windows(const media::Table& table, std::int64_t length, std::int64_t stride, int threads) {
+  const std::int64_t count = table.window_count(length, stride), columns = table.columns();
+  const auto windows = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(count * columns * length));
+  in_shares(threads, count, [&](std::int64_t first, std::int64_t last) {
+    float* out = windows.get() + first * columns * length;
+    for (std::int64_t i = first; i < last; ++i) {
+      const float* const window = table.window(i * stride, length).data();
+      for (std::int64_t column = 0; column < columns; ++column) {
+        for (std::int64_t row = 0; row < length; ++row) *out++ = window[row * columns + column];
+      }
+    }
+  });
+  return count;
+}
+
+int bench_text(int argc, char** argv) {
+  std::string file;
+  int threads = 2;
+  std::int64_t window = 128, stride = 64;
+  programs::Cli cli("mmtrain_bench text", "MB of text per second from a file to windows of floats in memory.");
+  cli.add("file", file, "recording as delimited text");
+  cli.add("threads", threads, "threads that parse");
+  cli.add("window", window, "rows of a window");
+  cli.add("stride", stride, "rows from one window to the next");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (file.empty()) throw ConfigError("--file FILE is needed: a recording as delimited text");
+  if (threads < 1 || window < 1 || stride < 1) throw ConfigError("--threads, --window and --stride must be positive");
+
+  const double megabytes = static_cast<double>(std::filesystem::file_size(file)) / 1e6;
+  std::vector<double> rates, read_rates;
+  for (int repeat = -1; repeat < kRepeats; ++repeat) {  // the first one warms the page cache
+    const Clock::time_point start = Clock::now();
+    const media::Table table = media::read_delimited(file, {.threads = threads});
+    const double read_seconds = seconds_since(start);
+    if (cut_windows(table, window, stride, threads) == 0) throw DataError("the file has no whole window: " + file);
+    if (repeat < 0) continue;
+    rates.push_back(megabytes / seconds_since(start));
+    read_rates.push_back(megabytes / read_seconds);
+  }
+  const std::string name = fmt::format("text/threads{}", threads);
+  print_measurement(name, "MB/s", rates);
+  print_measurement(name + "/reading", "MB/s", read_rates);
+  return 0;
+}
+
 // ---- step: a whole training step on data in memory
 
 struct StepOptions : programs::TrainingOptions {
@@ -398,15 +453,17 @@ int run(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "images") return bench_images(argc - 1, argv + 1);
   if (what == "mel") return bench_mel(argc - 1, argv + 1);
+  if (what == "text") return bench_text(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
     std::puts(
-        "mmtrain_bench images|mel|step|scaling [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
+        "mmtrain_bench images|mel|text|step|scaling [options]\n"
+        "  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
   throw ConfigError(
-      fmt::format("the first argument says what to measure: images, mel, step or scaling; got '{}'", what));
+      fmt::format("the first argument says what to measure: images, mel, text, step or scaling; got '{}'", what));
 }
 
 }  // namespace

@@ -28,11 +28,16 @@ std::string version_text() {
                      info.cuda_build.empty() ? "none" : info.cuda_build);
 }
 
+template <class T>
+constexpr bool is_list = false;
+template <class T>
+constexpr bool is_list<std::vector<T>> = true;
+
 // The type a value has in a configuration file.
 template <class T>
-using Stored =
-    std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> || std::is_same_v<T, std::string>, T,
-                       std::int64_t>;
+using Stored = std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> ||
+                                      std::is_same_v<T, std::string> || is_list<T>,
+                                  T, std::int64_t>;
 
 }  // namespace
 
@@ -64,6 +69,9 @@ template <class T>
 void Cli::add(const std::string& name, T& value, const std::string& help) {
   if constexpr (std::is_same_v<T, bool>) {
     remember(name, app_.add_flag(spellings(name) + "," + spellings("no_" + name, "!--"), value, help), value);
+  } else if constexpr (is_list<T>) {
+    CLI::Option* option = app_.add_option(spellings(name), value, help)->capture_default_str();
+    remember(name, option->delimiter(',')->multi_option_policy(CLI::MultiOptionPolicy::TakeAll), value);
   } else {
     remember(name, app_.add_option(spellings(name), value, help)->capture_default_str(), value);
   }
@@ -75,6 +83,18 @@ template void Cli::add(const std::string&, std::int64_t&, const std::string&);
 template void Cli::add(const std::string&, std::uint64_t&, const std::string&);
 template void Cli::add(const std::string&, double&, const std::string&);
 template void Cli::add(const std::string&, std::string&, const std::string&);
+template void Cli::add(const std::string&, std::vector<std::int64_t>&, const std::string&);
+template void Cli::add(const std::string&, std::vector<std::string>&, const std::string&);
+
+void Cli::add_alias(const std::string& alias, const std::string& name, std::string& value) {
+  CLI::Option* option = app_.add_option(spellings(alias), value, "another name of --" + name);
+  remember(alias, option, value);
+  entries_.back().alias_of = name;
+}
+
+void Cli::add_words(const std::string& name, std::vector<std::string>& value, const std::string& help) {
+  app_.add_option(name, value, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
 
 void Cli::add_optional(const std::string& name, std::string& value, const std::string& implied,
                        const std::string& help) {
@@ -148,14 +168,25 @@ void Cli::read_file() {
   }
 }
 
+bool Cli::any_entry(const std::string& name, const std::function<bool(const Entry&)>& holds) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return (entry.name == name || entry.alias_of == name) && holds(entry);
+  });
+}
+
 bool Cli::given(const std::string& name) const {
-  const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.name == name; });
-  return entry != entries_.end() && (entry->in_file || entry->option->count() > 0);
+  return any_entry(name, [](const Entry& entry) { return entry.in_file || entry.option->count() > 0; });
+}
+
+bool Cli::on_command_line(const std::string& name) const {
+  return any_entry(name, [](const Entry& entry) { return entry.option->count() > 0; });
 }
 
 mmtrain::Config Cli::values() const {
   mmtrain::Config config;
-  for (const Entry& entry : entries_) entry.write(config);
+  for (const Entry& entry : entries_) {
+    if (entry.alias_of.empty()) entry.write(config);
+  }
   return config;
 }
 

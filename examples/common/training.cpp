@@ -8,6 +8,8 @@
 #include <mmtrain/device/system_info.h>
 #include <mmtrain/io/atomic_file.h>
 #include <mmtrain/io/state_dict.h>
+#include <mmtrain/models/pretrained.h>
+#include <mmtrain/models/registry.h>
 #include <mmtrain/optim/adam.h>
 #include <mmtrain/optim/param_groups.h>
 #include <mmtrain/optim/rmsprop.h>
@@ -28,6 +30,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <vector>
 
 namespace programs {
@@ -36,9 +39,10 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {"epochs",  "num_workers", "device", "quiet",        "print_every",
-                                         "resume",  "output_dir",  "name",   "cache",        "evaluate",
-                                         "summary", "replicas",    "nproc",  "max_restarts", "dist_timeout"};
+const std::set<std::string> kFreeKeys = {
+    "epochs",       "num_workers", "device",       "quiet",   "print_every",   "resume",    "output_dir",
+    "name",         "cache",       "evaluate",     "summary", "replicas",      "nproc",     "max_restarts",
+    "dist_timeout", "log_dir",     "log_interval", "gpu_ids", "use_multi_gpu", "save_freq", "save_best_only"};
 
 void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
   const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
@@ -97,7 +101,7 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, double test_acc,
+std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, const mmtrain::MetricValues& test,
                         const mmtrain::parallel::Strategy& strategy) {
   std::vector<double> seconds, speeds, waits;
   for (const mmtrain::EpochRecord& record : fit.history) {
@@ -111,7 +115,9 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   result.set("best_epoch", fit.best_epoch);
   result.set("best_val_acc", fit.best_val_acc);
   result.set("best_val_f1_weighted", fit.best_val_f1_weighted);
-  result.set("test_acc", test_acc);
+  result.set("test_acc", test.accuracy);
+  result.set("test_f1_weighted", test.f1_weighted);
+  result.set("test_f1_macro", test.f1_macro);
   result.set("epoch_seconds", median(seconds));
   result.set("samples_per_second", median(speeds));
   result.set("data_wait_pct", median(waits));
@@ -119,6 +125,27 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   result.set("world_size", strategy.world_size());
   return result.dump(-1);
 }
+
+// All samples once, or as many draws in which each class has the same chance.
+std::shared_ptr<const mmtrain::Sampler> training_order(const TrainingOptions& options, const mmtrain::Dataset& train) {
+  if (!options.weighted_sampling) return std::make_shared<mmtrain::RandomSampler>(train.size(), options.seed);
+  const std::vector<std::int64_t> counts = mmtrain::class_counts(train);
+  std::vector<double> weights;
+  for (const std::int64_t label : train.labels()) {
+    weights.push_back(1.0 / static_cast<double>(counts[static_cast<std::size_t>(label)]));
+  }
+  return std::make_shared<mmtrain::WeightedSampler>(std::move(weights), train.size(), options.seed);
+}
+
+// Rare classes weigh more: rows / (classes * rows of the class), as scikit-learn's "balanced", or the root of it.
+torch::Tensor class_weights(const std::string& kind, const std::vector<std::int64_t>& counts) {
+  if (kind == "none" || counts.empty()) return {};
+  const torch::Tensor rows = torch::tensor(counts, torch::kDouble).clamp_min(1);
+  const torch::Tensor weights = rows.sum() / (static_cast<double>(counts.size()) * rows);
+  return (kind == "sqrt" ? weights.sqrt() : weights).to(torch::kFloat);
+}
+
+constexpr std::size_t kListedClasses = 20;  // more are not listed when a run begins
 
 constexpr double kWarmupStart = 0.01;  // of the learning rate
 
@@ -172,6 +199,31 @@ RunPlan shared(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
   return result;
 }
 
+// How many of each split could not be read.
+void report_skipped(const Loaders& loaders) {
+  std::string parts;
+  std::size_t all = 0;
+  const auto count = [&](const char* split, const std::unique_ptr<mmtrain::DataLoader>& loader) {
+    const std::size_t skipped = loader ? loader->errors().size() : 0;
+    if (skipped > 0) parts += fmt::format("{}{} of {}", parts.empty() ? "" : ", ", skipped, split);
+    all += skipped;
+  };
+  count("train", loaders.train);
+  count("val", loaders.val);
+  count("test", loaders.test);
+  if (all == 0) return;
+  mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above ({})", all, parts));
+}
+
+std::vector<std::string> words(const std::string& text) {
+  std::vector<std::string> result;
+  std::istringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');) {
+    if (!word.empty()) result.push_back(word);
+  }
+  return result;
+}
+
 // What was asked for is printed even if the rest is not.
 void say(const std::string& text) { std::puts(text.c_str()); }
 
@@ -195,7 +247,11 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("find_unused_parameters", find_unused_parameters, "let parameters be left out of a step on some ranks");
   cli.add_optional("resume", resume, "auto", "go on with a run: its directory, or the newest of this name");
   cli.add("evaluate", evaluate, "evaluate this checkpoint or weights file and end");
-  cli.add("pretrained", pretrained, "start from the weights of this checkpoint or safetensors file, where names fit");
+  cli.add(
+      "pretrained", pretrained,
+      "start from the weights of this checkpoint, safetensors or .pth file, where names fit; torchvision's resnet18 "
+      "fits the visual encoder");
+  cli.add("freeze", freeze, "parameters that are not trained: beginnings of their names, separated by commas");
   cli.add("limit_train_batches", limit_train_batches, "batches of an epoch, 0: all");
   cli.add("limit_val_batches", limit_val_batches, "batches of a validation, 0: all");
   cli.add("cache", cache, "decode-once cache: auto, off, a folder, or a .safetensors file");
@@ -209,6 +265,9 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("step_size", step_size, "epochs between the falls of --scheduler step");
   cli.add("factor", factor, "factor of each fall of --scheduler step, exponential and plateau");
   cli.add("patience", patience, "epochs without a lower validation loss before --scheduler plateau falls");
+  cli.add_choice("class_weights", class_weights, {"none", "balanced", "sqrt"},
+                 "weight of each class in the loss: 1, rows / (classes * rows of the class), or the root of that");
+  cli.add("weighted_sampling", weighted_sampling, "draw training samples so that all classes come equally often");
   cli.add("label_smoothing", label_smoothing, "share of each target that is spread over all classes");
   cli.add("grad_clip", grad_clip, "largest norm of the gradients, 0: any");
   cli.add("accumulation_steps", accumulation_steps, "batches whose joined gradient makes one optimizer step");
@@ -219,6 +278,10 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("compile_model", compile_model, "run the step as a captured CUDA graph");
   cli.add("early_stopping_patience", early_stopping_patience,
           "epochs without a better validation accuracy, 0: never stop");
+  cli.add("val_interval", val_interval, "epochs from one validation to the next");
+  cli.add("save_freq", save_freq, "epochs between checkpoints that stay, 0: best and last only");
+  cli.add("save_best_only", save_best_only, "keep no checkpoints but the best and the last");
+  cli.add("log_interval", log_interval, "batches between looks at the loss while an epoch runs");
   cli.add("print_every", print_every, "epochs between printed lines");
   cli.add("summary", summary, "print the layers of the model and end");
   cli.add("quiet", quiet, "print warnings, errors and the result only");
@@ -257,7 +320,7 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
       .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options.dist_timeout))};
   std::vector<torch::Device> devices = mmtrain::parse_devices(options.device);
   if (devices.size() > 1) {
-    if (options.device != "auto") {
+    if (options.device != "auto" && !options.device_is_wish) {
       throw mmtrain::ConfigError(
           fmt::format("--device {}: training on several GPUs is not built yet; name one", options.device));
     }
@@ -282,25 +345,31 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
 }
 
 Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::Strategy& strategy,
-                     std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val) {
+                     std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val,
+                     std::shared_ptr<const mmtrain::Dataset> test) {
   using namespace mmtrain;
   const auto ranks = static_cast<int>(strategy.ranks().size());
   const DataLoaderOptions load{.batch_size = options.batch_size * ranks,
-                               .num_workers = options.num_workers * ranks,
+                               .num_workers = options.num_workers * (options.workers_shared ? 1 : ranks),
                                .pin_memory = strategy.ranks()[0].device.is_cuda(),
                                .bad_samples = BadSamplePolicy::skip,
                                .seed = options.seed};
-  std::shared_ptr<const Sampler> order = std::make_shared<RandomSampler>(train->size(), options.seed);
-  std::shared_ptr<const Sampler> all = std::make_shared<SequentialSampler>(val->size());
+  const parallel::ProcessGroup& group = strategy.ranks()[0].group;
+  std::shared_ptr<const Sampler> order = training_order(options, *train);
   if (strategy.has_processes()) {
-    const parallel::ProcessGroup& group = strategy.ranks()[0].group;
     order = std::make_shared<DistributedSampler>(order, group.rank(), group.world_size());
-    // Every sample once: a rank may have one less than another.
-    std::vector<std::int64_t> share;
-    for (std::int64_t i = group.rank(); i < val->size(); i += group.world_size()) share.push_back(i);
-    all = std::make_shared<SubsetSampler>(std::move(share), /*shuffle=*/false);
   }
-  return {std::make_unique<DataLoader>(train, order, load), std::make_unique<DataLoader>(val, all, load)};
+  const auto in_order = [&](const std::shared_ptr<const Dataset>& split) {
+    std::shared_ptr<const Sampler> all = std::make_shared<SequentialSampler>(split->size());
+    if (strategy.has_processes()) {
+      // Every sample once: a rank may have one less than another.
+      std::vector<std::int64_t> share;
+      for (std::int64_t i = group.rank(); i < split->size(); i += group.world_size()) share.push_back(i);
+      all = std::make_shared<SubsetSampler>(std::move(share), /*shuffle=*/false);
+    }
+    return std::make_unique<DataLoader>(split, std::move(all), load);
+  };
+  return {std::make_unique<DataLoader>(train, std::move(order), load), in_order(val), test ? in_order(test) : nullptr};
 }
 
 void TrainingOptions::validate() {
@@ -321,6 +390,9 @@ void TrainingOptions::validate() {
   at_least(0, "patience", patience);
   at_least(0, "early_stopping_patience", early_stopping_patience);
   at_least(1, "print_every", print_every);
+  at_least(1, "val_interval", val_interval);
+  at_least(1, "log_interval", log_interval);
+  at_least(0, "save_freq", save_freq);
   at_least(1, "replicas", replicas);
   at_least(1, "nproc", nproc);
   at_least(0, "max_restarts", max_restarts);
@@ -350,7 +422,7 @@ void TrainingOptions::validate() {
 
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options) {
-  const std::vector<mmtrain::optim::ParamGroup> parameters = mmtrain::optim::named_groups(module);
+  const std::vector<mmtrain::optim::ParamGroup> parameters = mmtrain::optim::named_groups(module, options.groups);
   const double lr = options.lr, decay = options.weight_decay;
   const bool default_momentum = options.momentum == TrainingOptions::kDefaultMomentum;
   const double momentum = !default_momentum ? options.momentum : options.optimizer == "sgd" ? 0.9 : 0.0;
@@ -363,14 +435,15 @@ std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module&
   return std::make_shared<RMSprop>(parameters, RMSpropOptions(lr).momentum(momentum).weight_decay(decay));
 }
 
-mmtrain::Loss make_loss(const TrainingOptions& options) {
-  return mmtrain::cross_entropy_loss({.label_smoothing = options.label_smoothing});
+mmtrain::Loss make_loss(const TrainingOptions& options, const std::vector<std::int64_t>& class_counts) {
+  return mmtrain::cross_entropy_loss({.class_weights = class_weights(options.class_weights, class_counts),
+                                      .label_smoothing = options.label_smoothing});
 }
 
 void load_pretrained(torch::nn::Module& module, const std::string& path) {
+  // Where torchvision's resnet18 belongs in the emotion net.
   const mmtrain::LoadReport report =
-      mmtrain::load_state_dict(module, mmtrain::load_weights(path), {.strict = false, .partial = true});
-  if (report.loaded.empty()) throw mmtrain::DataError(fmt::format("--pretrained {}: no name fits the model", path));
+      mmtrain::load_pretrained(module, mmtrain::load_weights(path), {"visual_encoder.backbone."});
   mmtrain::log::info(fmt::format("Pretrained weights from {}: {}", path, report.summary()));
 }
 
@@ -387,19 +460,28 @@ void print_summary(const torch::nn::Module& module) {
   say(fmt::format("{} parameters, {} trainable", total, trainable));
 }
 
-mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan) {
+mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan,
+                                        const mmtrain::Config& config, const std::string& program) {
+  mmtrain::Config about;
+  about.set("program", program);
+  about.set("config", config);
   return {.epochs = options.epochs,
           .limit_train_batches = options.limit_train_batches,
           .limit_val_batches = options.limit_val_batches,
           .early_stopping_patience = options.early_stopping_patience,
+          .val_interval = options.val_interval,
+          .log_interval = options.log_interval,
+          .save_interval = options.save_best_only ? 0 : options.save_freq,
           .accumulation_steps = options.accumulation_steps,
           .run_dir = plan.run_dir,
+          .about = std::move(about),
           .progress = !options.quiet};
 }
 
 mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
                              torch::Device device, std::int64_t batches) {
   model->module().to(device);
+  mmtrain::freeze(model->module(), words(options.freeze));
   mmtrain::RankParts parts{model, make_optimizer(model->module(), options), step_options(options, device)};
   parts.step.sync_batchnorm = options.sync_bn;
   parts.step.reducer.find_unused_parameters = options.find_unused_parameters;
@@ -425,28 +507,28 @@ int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& 
     return 128 + fit.signal;  // as a shell reports it
   }
   trainer.load_weights(mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
-  const mmtrain::MetricValues test = trainer.test(*loaders.val);
-  const std::size_t skipped = loaders.train->errors().size() + loaders.val->errors().size();
-  if (skipped > 0) mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above", skipped));
+  const mmtrain::MetricValues test = trainer.test(loaders.tested());
+  report_skipped(loaders);
   if (!strategy.is_main()) return 0;
-  mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.val->dataset().class_names());
-  mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, weighted F1 {:.4f}", fit.best_epoch,
-                                 100 * test.accuracy, 100 * test.top5, test.f1_weighted));
+  mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.tested().dataset().class_names());
+  mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
+                                 fit.best_epoch, 100 * test.accuracy, 100 * test.top5, test.f1_macro,
+                                 test.f1_weighted));
   mmtrain::log::info(fmt::format("Everything about this run is in {}", plan.run_dir.string()));
-  const std::string result = result_json(plan.run_dir, fit, test.accuracy, strategy);
+  const std::string result = result_json(plan.run_dir, fit, test, strategy);
   mmtrain::finish_run(plan.run_dir, result);
   return print_result(result);
 }
 
-int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& val,
+int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& split,
              torch::Device device) {
   mmtrain::load_state_dict(model->module(), mmtrain::load_weights(options.evaluate));
   mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), make_loss(options),
                            {.device = device, .progress = !options.quiet}, step_options(options, device));
-  const mmtrain::MetricValues values = trainer.evaluate(val, options.limit_val_batches);
+  const mmtrain::MetricValues values = trainer.evaluate(split, options.limit_val_batches);
   say(fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
                   values.loss, 100 * values.accuracy, 100 * values.top5, values.f1_macro, values.f1_weighted));
-  say(mmtrain::classification_report(values.confusion, val.dataset().class_names()));
+  say(mmtrain::classification_report(values.confusion, split.dataset().class_names()));
   return 0;
 }
 

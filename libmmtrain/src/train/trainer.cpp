@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -14,6 +16,7 @@
 #include "mmtrain/core/log.h"
 #include "mmtrain/core/progress.h"
 #include "mmtrain/device/memory.h"
+#include "mmtrain/optim/optimizer.h"
 #include "mmtrain/train/checkpoint.h"
 #include "mmtrain/train/signals.h"
 #include "train/rank_trainer.h"
@@ -25,8 +28,6 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr int kStateFormat = 2;
-// Batches between readings of the loss, each of which waits for the device.
-constexpr std::int64_t kProgressInterval = 10;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -94,6 +95,9 @@ void validate(const TrainerOptions& options) {
   require(options.epochs >= 1, "epochs", "be positive", options.epochs);
   require(options.limit_train_batches >= 0, "limit_train_batches", "not be negative", options.limit_train_batches);
   require(options.limit_val_batches >= 0, "limit_val_batches", "not be negative", options.limit_val_batches);
+  require(options.val_interval >= 1, "val_interval", "be positive", options.val_interval);
+  require(options.log_interval >= 1, "log_interval", "be positive", options.log_interval);
+  require(options.save_interval >= 0, "save_interval", "not be negative", options.save_interval);
   require(options.accumulation_steps >= 1, "accumulation_steps", "be positive", options.accumulation_steps);
   require(options.early_stopping_patience >= 0, "early_stopping_patience", "not be negative",
           options.early_stopping_patience);
@@ -127,6 +131,8 @@ struct Trainer::Impl {
   double train_seconds = 0;  ///< of the open epoch, before a resume
   double wait_seconds = 0;
   std::int64_t epochs_since_best = 0;
+  double last_val_loss = std::nan("");  ///< of the last epoch that was validated
+  std::vector<std::string> class_names;
   FitResult result;
 
   Impl(std::shared_ptr<parallel::Strategy> how, const RankFactory& make_rank, Loss loss,
@@ -134,6 +140,11 @@ struct Trainer::Impl {
 
   detail::RankTrainer& main_rank() { return *ranks.front(); }
   bool limit_reached(std::int64_t done, std::int64_t limit) const { return limit > 0 && done >= limit; }
+  bool is_validated(std::int64_t number) const {
+    return number % options.val_interval == 0 || number >= options.epochs;
+  }
+  std::vector<EpochRecord::GroupRate> group_rates();
+  std::vector<EpochRecord::DeviceMemory> device_memory();
   double learning_rate() { return main_rank().step().optimizer().param_groups().at(0).options().get_lr(); }
   bool is_main() const { return strategy->is_main(); }
 
@@ -150,12 +161,13 @@ struct Trainer::Impl {
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
   MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged);
-  void close_epoch(DataLoader& loader, const MetricValues& trained, const MetricValues& validated, double seconds);
+  void close_epoch(DataLoader& loader, const MetricValues& trained, const std::optional<MetricValues>& validated,
+                   double seconds);
   void save(const char* name);
   void write(const char* name, const std::optional<ClassificationMetrics>& metrics);
   void load(const std::filesystem::path& directory);
-  void report_skipped(const DataLoader& loader, std::int64_t& reported);
-  std::int64_t reported_train = 0, reported_val = 0;  ///< bad samples already named
+  void report_skipped(const DataLoader& loader);
+  std::map<const DataLoader*, std::size_t> reported;  ///< how many bad samples of each were named already
   std::int64_t micro_batches = 0;                     ///< of the step that is open
   bool first_batch_shown = false;
 
@@ -266,7 +278,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
       }
       train_seconds = seconds_before + seconds_since(start);
       wait_seconds = wait_before + loader.wait_seconds();
-      if (progress && (batch % kProgressInterval == 0 || batch == batches)) {
+      if (progress && (batch % options.log_interval == 0 || batch == batches)) {
         const MetricValues so_far = of_this_process(&detail::RankTrainer::trained)->compute();
         progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%  {}", so_far.loss,
                                             100 * so_far.accuracy, static_cast<double>(rows) / train_seconds,
@@ -289,7 +301,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   if (main_rank().step().is_accumulating()) strategy->run([&](std::size_t i) { ranks[i]->finish_step(); });
   micro_batches = 0;
   if (progress) progress->finish();
-  report_skipped(loader, reported_train);
+  report_skipped(loader);
   if (finished && rows == 0)
     throw DataError("[Trainer] the training split gave no batch: has it fewer samples than drop_last needs?");
   return finished;
@@ -310,7 +322,7 @@ MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, con
   }
   for (const auto& rank : ranks) rank->end_evaluation();
   if (progress) progress->finish();
-  report_skipped(loader, reported_val);
+  report_skipped(loader);
   const std::optional<ClassificationMetrics> seen = of_all(&detail::RankTrainer::evaluated);
   if (!seen) throw DataError("[Trainer] the evaluated split gave no batch: has it fewer samples than drop_last needs?");
   return seen->compute();
@@ -349,39 +361,64 @@ bool Trainer::Impl::in_any(bool here) {
 }
 
 // Every bad sample is named once.
-void Trainer::Impl::report_skipped(const DataLoader& loader, std::int64_t& reported) {
+void Trainer::Impl::report_skipped(const DataLoader& loader) {
   const std::vector<SampleError> errors = loader.errors();
-  for (; reported < static_cast<std::int64_t>(errors.size()); ++reported) {
-    const SampleError& error = errors[static_cast<std::size_t>(reported)];
-    log::warning(fmt::format("skipped {}: {}", error.path, error.reason));
+  for (std::size_t& named = reported[&loader]; named < errors.size(); ++named) {
+    log::warning(fmt::format("skipped {}: {}", errors[named].path, errors[named].reason));
   }
 }
 
-void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained, const MetricValues& validated,
-                                double seconds) {
+std::vector<EpochRecord::GroupRate> Trainer::Impl::group_rates() {
+  torch::optim::Optimizer& optimizer = main_rank().step().optimizer();
+  const auto* ours = dynamic_cast<const optim::Optimizer*>(&optimizer);
+  const std::vector<std::string> names = ours != nullptr ? ours->group_names() : std::vector<std::string>();
+  std::vector<EpochRecord::GroupRate> rates;
+  for (torch::optim::OptimizerParamGroup& group : optimizer.param_groups()) {
+    const std::string name = rates.size() < names.size() ? names[rates.size()] : "";
+    rates.push_back({name.empty() ? std::to_string(rates.size()) : name, group.options().get_lr()});
+  }
+  return rates;
+}
+
+std::vector<EpochRecord::DeviceMemory> Trainer::Impl::device_memory() {
+  std::vector<EpochRecord::DeviceMemory> memory;
+  for (const auto& rank : ranks) {
+    const std::string device = rank->device().str();
+    if (!memory.empty() && memory.back().device == device) continue;  // replicas on the CPU
+    memory.push_back({device, memory_stats(rank->device())});
+  }
+  return memory;
+}
+
+void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
+                                const std::optional<MetricValues>& validated, double seconds) {
   ++epoch;
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  if (validated) last_val_loss = validated->loss;
   const torch::Tensor sums = main_rank().step_sums().cpu();
   EpochRecord record{.epoch = epoch,
                      .global_step = main_rank().step().step_count(),
                      .train_loss = trained.loss,
                      .train_acc = trained.accuracy,
-                     .val_loss = validated.loss,
-                     .val_acc = validated.accuracy,
-                     .val_top5 = validated.top5,
-                     .val_f1_macro = validated.f1_macro,
-                     .val_f1_weighted = validated.f1_weighted,
+                     .val_loss = validated ? validated->loss : kNone,
+                     .val_acc = validated ? validated->accuracy : kNone,
+                     .val_top5 = validated ? validated->top5 : kNone,
+                     .val_f1_macro = validated ? validated->f1_macro : kNone,
+                     .val_f1_weighted = validated ? validated->f1_weighted : kNone,
                      .lr = learning_rate(),
                      .epoch_seconds = seconds,
                      .samples_per_second = static_cast<double>(trained.rows) / train_seconds,
                      .data_wait_pct = 100 * wait_seconds / train_seconds,
                      .skipped_samples = static_cast<std::int64_t>(loader.errors().size()),
                      .grad_norm = sums[0].item<double>() / sums[1].item<double>(),
-                     .skipped_steps = std::llround(sums[2].item<double>())};
+                     .skipped_steps = std::llround(sums[2].item<double>()),
+                     .group_rates = group_rates(),
+                     .memory = device_memory()};
   // A resumed run meets the bad samples of before anew.
   if (!result.history.empty())
     record.skipped_samples = std::max(record.skipped_samples, result.history.back().skipped_samples);
   warn_of_trouble(record, std::llround(sums[3].item<double>()));
-  record.best = result.best_epoch == 0 || record.val_acc > result.best_val_acc;
+  record.best = validated && (result.best_epoch == 0 || record.val_acc > result.best_val_acc);
   epochs_since_best = record.best ? 0 : epochs_since_best + 1;
   if (record.best) {
     result.best_epoch = epoch;
@@ -392,7 +429,7 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
   batch = rows = 0;
   train_seconds = wait_seconds = 0;
   for (const auto& rank : ranks) {
-    rank->step().end_epoch(validated.loss);
+    rank->step().end_epoch(last_val_loss);
     rank->trained().reset();
     rank->step_sums().zero_();
   }
@@ -438,6 +475,9 @@ void Trainer::Impl::write(const char* name, const std::optional<ClassificationMe
                           {"train_seconds", train_seconds},
                           {"wait_seconds", wait_seconds},
                           {"epochs_since_best", epochs_since_best},
+                          {"last_val_loss", number(last_val_loss)},
+                          {"class_names", class_names},
+                          {"about", json::parse(options.about.dump())},
                           {"best_epoch", result.best_epoch},
                           {"best_val_acc", result.best_val_acc},
                           {"best_val_f1_weighted", result.best_val_f1_weighted},
@@ -467,6 +507,7 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
     train_seconds = state.at("train_seconds");
     wait_seconds = state.at("wait_seconds");
     epochs_since_best = state.at("epochs_since_best");
+    last_val_loss = number(state.value("last_val_loss", json(nullptr)));
     result.best_epoch = state.at("best_epoch");
     result.best_val_acc = state.at("best_val_acc");
     result.best_val_f1_weighted = state.at("best_val_f1_weighted");
@@ -542,6 +583,7 @@ FitResult Trainer::fit(DataLoader& train, DataLoader& val) {
                      .history = run.result.history,
                      .run_dir = run.options.run_dir,
                      .class_names = train.dataset().class_names()};
+  run.class_names = info.class_names;
   tell([&](Callback& callback) { callback.on_fit_begin(info); });
 
   run.result.signal = 0;
@@ -553,8 +595,8 @@ FitResult Trainer::fit(DataLoader& train, DataLoader& val) {
     const Clock::time_point start = Clock::now();
     const double seconds_before = run.train_seconds;
     bool finished = run.train_epoch(train);
-    MetricValues validated;
-    if (finished) {
+    std::optional<MetricValues> validated;
+    if (finished && run.is_validated(run.epoch + 1)) {
       validated = run.evaluate(val, run.options.limit_val_batches, "  validating", /*averaged=*/true);
       finished = !run.in_any(StopSignals::received() != 0);
     }
@@ -567,6 +609,9 @@ FitResult Trainer::fit(DataLoader& train, DataLoader& val) {
     const MetricValues trained = run.of_all(&detail::RankTrainer::trained)->compute();
     run.close_epoch(train, trained, validated, seconds_before + seconds_since(start));
     if (run.result.history.back().best) run.save("best");
+    if (run.options.save_interval > 0 && run.epoch % run.options.save_interval == 0) {
+      run.save(fmt::format("epoch_{:03}", run.epoch).c_str());
+    }
     run.save("last");
     tell([&](Callback& callback) { callback.on_epoch_end(run.result.history.back()); });
   }

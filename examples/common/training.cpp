@@ -30,7 +30,6 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 #include <vector>
 
 namespace programs {
@@ -215,15 +214,6 @@ void report_skipped(const Loaders& loaders) {
   mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above ({})", all, parts));
 }
 
-std::vector<std::string> words(const std::string& text) {
-  std::vector<std::string> result;
-  std::istringstream stream(text);
-  for (std::string word; std::getline(stream, word, ',');) {
-    if (!word.empty()) result.push_back(word);
-  }
-  return result;
-}
-
 // What was asked for is printed even if the rest is not.
 void say(const std::string& text) { std::puts(text.c_str()); }
 
@@ -251,7 +241,7 @@ void TrainingOptions::declare(Cli& cli) {
       "pretrained", pretrained,
       "start from the weights of this checkpoint, safetensors or .pth file, where names fit; torchvision's resnet18 "
       "fits the visual encoder");
-  cli.add("freeze", freeze, "parameters that are not trained: beginnings of their names, separated by commas");
+  cli.add_words("freeze", freeze, "beginnings of the names of parameters that are not trained");
   cli.add("limit_train_batches", limit_train_batches, "batches of an epoch, 0: all");
   cli.add("limit_val_batches", limit_val_batches, "batches of a validation, 0: all");
   cli.add("cache", cache, "decode-once cache: auto, off, a folder, or a .safetensors file");
@@ -481,7 +471,7 @@ mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const Ru
 mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
                              torch::Device device, std::int64_t batches) {
   model->module().to(device);
-  mmtrain::freeze(model->module(), words(options.freeze));
+  mmtrain::freeze(model->module(), options.freeze);
   mmtrain::RankParts parts{model, make_optimizer(model->module(), options), step_options(options, device)};
   parts.step.sync_batchnorm = options.sync_bn;
   parts.step.reducer.find_unused_parameters = options.find_unused_parameters;

@@ -5,8 +5,11 @@
 #include <fmt/ranges.h>
 #include <torch/nn.h>
 
+#include <algorithm>
+
 #include "mmtrain/core/error.h"
 #include "mmtrain/models/blocks.h"
+#include "mmtrain/models/registry.h"
 #include "mmtrain/nn/attention.h"
 #include "mmtrain/nn/batch_norm.h"
 #include "mmtrain/nn/conv1d.h"
@@ -165,6 +168,27 @@ BenchModel make_bench_model(const std::string& name, bool dropout) {
     throw ConfigError(
         fmt::format("[bench] there is no model '{}', only {}", name, fmt::join(bench_model_names(), ", ")));
   }
+  nn::assign_dropout_layers(made.model->module());
+  return made;
+}
+
+BenchModel make_library_model(const std::string& name, ModelOptions options) {
+  const auto is_in = [&](ModelFamily family) {
+    const std::vector<std::string> names = model_names(family);
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  std::vector<InputShape> inputs{{"image", {3, options.image_size, options.image_size}}};
+  std::int64_t batch_size = 64;
+  if (is_in(ModelFamily::behavior)) {
+    inputs = {{"series", {500, options.channels}}, {"stft", {options.channels, 129, 5}}};
+    options.num_classes = 4;
+    batch_size = 32;
+  } else if (is_in(ModelFamily::emotion)) {
+    inputs = {{"image", {3, 224, 224}}, {"mel", {64, 500}}};
+    options.num_classes = 7;
+    batch_size = 16;
+  }
+  BenchModel made{make_model(name, options), std::move(inputs), options.num_classes, batch_size};
   nn::assign_dropout_layers(made.model->module());
   return made;
 }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <type_traits>
 
 namespace programs {
@@ -53,13 +54,13 @@ Cli::Cli(const std::string& program, const std::string& description) : app_(desc
 template <class T>
 void Cli::remember(const std::string& name, CLI::Option* option, T& value) {
   entries_.push_back({name, option,
-                      [name, &value](const mmtrain::Config& file) {
-                        const auto stored = file.get<Stored<T>>(name);
+                      [&value](const mmtrain::Config& file, const std::string& key) {
+                        const auto stored = file.get<Stored<T>>(key);
                         if (!stored) return;
                         value = static_cast<T>(*stored);
                         if (static_cast<Stored<T>>(value) != *stored) {
                           throw mmtrain::ConfigError(
-                              fmt::format("{}: '{}' is out of range: {}", file.source(), name, *stored));
+                              fmt::format("{}: '{}' is out of range: {}", file.source(), key, *stored));
                         }
                       },
                       [name, &value](mmtrain::Config& config) { config.set(name, static_cast<Stored<T>>(value)); }});
@@ -90,6 +91,12 @@ void Cli::add_alias(const std::string& alias, const std::string& name, std::stri
   CLI::Option* option = app_.add_option(spellings(alias), value, "another name of --" + name);
   remember(alias, option, value);
   entries_.back().alias_of = name;
+}
+
+void Cli::add_key(const std::string& key, const std::string& name, const std::string& unset) {
+  const std::size_t dot = key.find('.');
+  const bool nested = dot != key.npos;
+  file_keys_.push_back({nested ? key.substr(0, dot) : "", nested ? key.substr(dot + 1) : key, name, unset});
 }
 
 void Cli::add_words(const std::string& name, std::vector<std::string>& value, const std::string& help) {
@@ -159,12 +166,49 @@ void Cli::reject_unknown_flags() const {
 void Cli::read_file() {
   if (config_path_.empty()) return;
   const mmtrain::Config file = mmtrain::Config::load(config_path_);
-  std::vector<std::string> known;
-  for (const Entry& entry : entries_) known.push_back(entry.name);
-  file.require_known(known);
+  require_known(file);
   for (Entry& entry : entries_) {
+    const bool means_another = std::any_of(file_keys_.begin(), file_keys_.end(), [&](const FileKey& key) {
+      return key.object.empty() && key.key == entry.name && !file.contains(key.name);
+    });
+    if (means_another) continue;
     entry.in_file = file.contains(entry.name);
-    if (entry.in_file && entry.option->count() == 0) entry.read(file);
+    if (entry.in_file && entry.option->count() == 0) entry.read(file, entry.name);
+  }
+  for (const FileKey& key : file_keys_) {
+    if (file.contains(key.name)) continue;
+    const std::optional<mmtrain::Config> object = key.object.empty() ? std::optional(file) : file.sub(key.object);
+    if (object && object->contains(key.key)) read_key(key, *object);
+  }
+}
+
+void Cli::read_key(const FileKey& key, const mmtrain::Config& file) {
+  const auto is_unset = [&] {
+    try {
+      return !key.unset.empty() && file.get<std::string>(key.key) == key.unset;
+    } catch (const mmtrain::ConfigError&) {
+      return false;  // not a text
+    }
+  };
+  if (is_unset()) return;
+  for (Entry& entry : entries_) {
+    if (entry.name != key.name) continue;
+    entry.in_file = true;
+    if (entry.option->count() == 0) entry.read(file, key.key);
+  }
+}
+
+void Cli::require_known(const mmtrain::Config& file) const {
+  std::vector<std::string> known;
+  std::map<std::string, std::vector<std::string>> nested;
+  for (const Entry& entry : entries_) known.push_back(entry.name);
+  for (const FileKey& key : file_keys_) {
+    known.push_back(key.object.empty() ? key.key : key.object);
+    if (!key.object.empty()) nested[key.object].push_back(key.key);
+  }
+  file.require_known(known);
+  for (const auto& [object, keys] : nested) {
+    if (const std::optional<mmtrain::Config> found = file.sub(object)) found->require_known(keys);
   }
 }
 

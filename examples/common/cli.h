@@ -33,6 +33,10 @@ class Cli {
   /// Another name of the text option `name`, which is bound to `value`.
   void add_alias(const std::string& alias, const std::string& name, std::string& value);
 
+  /// A key of the file that stands for option `name` there: one called otherwise, or one of a nested object,
+  /// `dataloader_params.num_workers`. It does not count where the file has `name` itself, nor with the value `unset`.
+  void add_key(const std::string& key, const std::string& name, const std::string& unset = "");
+
   /// The words that are no flags, e.g. file names; without a call of this they are refused.
   void add_words(const std::string& name, std::vector<std::string>& value, const std::string& help);
 
@@ -53,10 +57,15 @@ class Cli {
   struct Entry {
     std::string name;
     CLI::Option* option;
-    std::function<void(const mmtrain::Config&)> read;
+    std::function<void(const mmtrain::Config&, const std::string& key)> read;
     std::function<void(mmtrain::Config&)> write;
     bool in_file = false;
     std::string alias_of = {};
+  };
+
+  // A key of the file by another name or in a nested object, whose name is empty at the top.
+  struct FileKey {
+    std::string object, key, name, unset;
   };
 
   template <class T>
@@ -64,9 +73,12 @@ class Cli {
   bool any_entry(const std::string& name, const std::function<bool(const Entry&)>& holds) const;
   void reject_unknown_flags() const;
   void read_file();
+  void read_key(const FileKey& key, const mmtrain::Config& file);
+  void require_known(const mmtrain::Config& file) const;
 
   CLI::App app_;
   std::vector<Entry> entries_;
+  std::vector<FileKey> file_keys_;
   std::vector<std::function<void()>> checks_;  // run when flags and file have both been read
   std::string config_path_;
   bool print_config_ = false, version_ = false;

@@ -37,24 +37,35 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {
-    "epochs",       "num_workers", "device",       "quiet",   "print_every",   "resume",    "output_dir",
-    "name",         "cache",       "evaluate",     "summary", "replicas",      "nproc",     "max_restarts",
-    "dist_timeout", "log_dir",     "log_interval", "gpu_ids", "use_multi_gpu", "save_freq", "save_best_only"};
-
-void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
-  const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
-  const auto wanted = nlohmann::json::parse(now.dump());
-  std::vector<std::string> different;
-  for (const auto& [key, value] : wanted.items()) {
-    if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
-  }
-  if (different.empty()) return;
-  throw mmtrain::ConfigError(
-      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
-                  "new run under another --name",
-                  run_dir.string(), fmt::join(different, ", ")));
-}
+const std::set<std::string> kFreeKeys = {"epochs",
+                                         "num_workers",
+                                         "device",
+                                         "quiet",
+                                         "print_every",
+                                         "resume",
+                                         "output_dir",
+                                         "name",
+                                         "cache",
+                                         "evaluate",
+                                         "summary",
+                                         "replicas",
+                                         "nproc",
+                                         "max_restarts",
+                                         "dist_timeout",
+                                         "log_dir",
+                                         "log_interval",
+                                         "gpu_ids",
+                                         "use_multi_gpu",
+                                         "save_freq",
+                                         "save_best_only",
+                                         "gpu",
+                                         "gpu_id",
+                                         "device_id",
+                                         "multi_gpu",
+                                         "gpu_memory_fraction",
+                                         "pin_memory",
+                                         "prefetch_factor",
+                                         "persistent_workers"};
 
 // Goes on with the run of `run_dir` from one of its checkpoints.
 RunPlan take_up(const fs::path& run_dir, const fs::path& checkpoint, const mmtrain::Config& config) {
@@ -99,8 +110,8 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, const mmtrain::MetricValues& test,
-                        const mmtrain::parallel::Strategy& strategy) {
+mmtrain::Config result_of(const fs::path& run_dir, const mmtrain::FitResult& fit, const mmtrain::MetricValues& test,
+                          const mmtrain::parallel::Strategy& strategy) {
   std::vector<double> seconds, speeds, waits;
   for (const mmtrain::EpochRecord& record : fit.history) {
     seconds.push_back(record.epoch_seconds);
@@ -121,7 +132,7 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   result.set("data_wait_pct", median(waits));
   result.set("device", strategy.ranks().front().device.str());
   result.set("world_size", strategy.world_size());
-  return result.dump(-1);
+  return result;
 }
 
 // All samples once, or as many draws in which each class has the same chance.
@@ -146,6 +157,7 @@ torch::Tensor class_weights(const std::string& kind, const std::vector<std::int6
 constexpr std::size_t kListedClasses = 20;  // more are not listed when a run begins
 
 constexpr double kWarmupStart = 0.01;  // of the learning rate
+constexpr double kWarmupShare = 0.1;   // of the steps of a run
 
 mmtrain::TrainStepOptions step_options(const TrainingOptions& options, torch::Device device) {
   const mmtrain::amp::Decision precision =
@@ -183,20 +195,6 @@ std::shared_ptr<mmtrain::optim::LRScheduler> epoch_scheduler(const TrainingOptio
   return std::make_shared<optim::ScheduledLR>(optimizer, std::move(schedule));
 }
 
-// The plan of the main process.
-RunPlan shared(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
-  mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
-  mmtrain::Config told;
-  told.set("run_dir", plan.run_dir.string());
-  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
-  if (plan.finished) told.set("finished", *plan.finished);
-  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
-  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
-  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
-  result.lock = std::move(plan.lock);
-  return result;
-}
-
 // How many of each split could not be read.
 void report_skipped(const Loaders& loaders) {
   std::string parts;
@@ -217,6 +215,20 @@ void report_skipped(const Loaders& loaders) {
 void say(const std::string& text) { std::puts(text.c_str()); }
 
 }  // namespace
+
+void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
+  const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
+  const auto wanted = nlohmann::json::parse(now.dump());
+  std::vector<std::string> different;
+  for (const auto& [key, value] : wanted.items()) {
+    if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
+  }
+  if (different.empty()) return;
+  throw mmtrain::ConfigError(
+      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
+                  "new run under another --name",
+                  run_dir.string(), fmt::join(different, ", ")));
+}
 
 void TrainingOptions::declare(Cli& cli) {
   cli.add("data_dir", data_dir, "directory of the data; without it demo data is generated");
@@ -244,8 +256,11 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");
   cli.add("momentum", momentum, "momentum of sgd and rmsprop; -1: 0.9 for sgd, 0 for rmsprop");
-  cli.add_choice("scheduler", scheduler, {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle"},
-                 "learning rate over the epochs; onecycle changes it each step");
+  cli.add_choice(
+      "scheduler", scheduler,
+      {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle", "warmup_cosine"},
+      "learning rate over the epochs; onecycle changes it each step, and so does warmup_cosine, which rises in "
+      "the first tenth of all steps");
   cli.add("warmup_epochs", warmup_epochs, "epochs in which the learning rate rises from 1 % in a line");
   cli.add("step_size", step_size, "epochs between the falls of --scheduler step");
   cli.add("factor", factor, "factor of each fall of --scheduler step, exponential and plateau");
@@ -272,24 +287,39 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("quiet", quiet, "print warnings, errors and the result only");
 }
 
+mmtrain::FileLock claim_run(const fs::path& run_dir, const mmtrain::Config& config) {
+  std::optional<mmtrain::FileLock> lock = mmtrain::FileLock::try_lock(run_dir / ".lock");
+  if (!lock) {
+    throw mmtrain::ConfigError(
+        fmt::format("{} is being trained by another process: wait for it, or choose another --name", run_dir.string()));
+  }
+  mmtrain::write_file_atomic(run_dir / "config.json", config.dump() + "\n");
+  mmtrain::write_file_atomic(run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
+  return std::move(*lock);
+}
+
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
                  const mmtrain::parallel::Strategy& strategy) {
   RunPlan plan;
   if (strategy.is_main()) {
     plan = find_or_create(options, config);
-    if (!plan.finished) {
-      plan.lock = mmtrain::FileLock::try_lock(plan.run_dir / ".lock");
-      if (!plan.lock) {
-        throw mmtrain::ConfigError(
-            fmt::format("{} is being trained by another process: wait for it, or choose another "
-                        "--name",
-                        plan.run_dir.string()));
-      }
-      mmtrain::write_file_atomic(plan.run_dir / "config.json", config.dump() + "\n");
-      mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
-    }
+    if (!plan.finished) plan.lock = claim_run(plan.run_dir, config);
   }
-  return strategy.has_processes() ? shared(std::move(plan), strategy) : std::move(plan);
+  return shared_plan(std::move(plan), strategy);
+}
+
+RunPlan shared_plan(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
+  if (!strategy.has_processes()) return plan;
+  mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
+  mmtrain::Config told;
+  told.set("run_dir", plan.run_dir.string());
+  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
+  if (plan.finished) told.set("finished", *plan.finished);
+  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
+  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
+  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
+  result.lock = std::move(plan.lock);
+  return result;
 }
 
 std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {
@@ -336,7 +366,8 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
   const auto ranks = static_cast<int>(strategy.ranks().size());
   const DataLoaderOptions load{.batch_size = options.batch_size * ranks,
                                .num_workers = options.num_workers * (options.workers_shared ? 1 : ranks),
-                               .pin_memory = strategy.ranks()[0].device.is_cuda(),
+                               .prefetch_factor = options.prefetch_factor,
+                               .pin_memory = options.pin_memory && strategy.ranks()[0].device.is_cuda(),
                                .bad_samples = BadSamplePolicy::skip,
                                .seed = options.seed};
   const parallel::ProcessGroup& group = strategy.ranks()[0].group;
@@ -354,7 +385,10 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
     }
     return std::make_unique<DataLoader>(split, std::move(all), load);
   };
-  return {std::make_unique<DataLoader>(train, std::move(order), load), in_order(val), test ? in_order(test) : nullptr};
+  DataLoaderOptions load_train = load;
+  load_train.drop_last = options.drop_last;
+  return {std::make_unique<DataLoader>(train, std::move(order), load_train), in_order(val),
+          test ? in_order(test) : nullptr};
 }
 
 void TrainingOptions::validate() {
@@ -391,9 +425,10 @@ void TrainingOptions::validate() {
   require(ema_decay >= 0 && ema_decay < 1, "ema_decay", "be at least 0 and below 1", ema_decay);
   require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be between 0 and 1", label_smoothing);
   require(dist_timeout > 0, "dist_timeout", "be positive", dist_timeout);
-  if (scheduler == "onecycle" && warmup_epochs > 0) {
-    throw mmtrain::ConfigError(
-        "--warmup_epochs goes with every scheduler but onecycle, which has a warm-up of its own");
+  if ((scheduler == "onecycle" || scheduler == "warmup_cosine") && warmup_epochs > 0) {
+    throw mmtrain::ConfigError(fmt::format(
+        "--warmup_epochs goes with every scheduler but onecycle and warmup_cosine: {} has a warm-up of its own",
+        scheduler));
   }
   for (const auto& [flag, path] : {std::pair("evaluate", evaluate), std::pair("pretrained", pretrained)}) {
     if (!path.empty() && !fs::exists(path)) {
@@ -421,8 +456,14 @@ std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module&
 }
 
 mmtrain::Loss make_loss(const TrainingOptions& options, const std::vector<std::int64_t>& class_counts) {
-  return mmtrain::cross_entropy_loss({.class_weights = class_weights(options.class_weights, class_counts),
-                                      .label_smoothing = options.label_smoothing});
+  const torch::Tensor weights = class_weights(options.class_weights, class_counts);
+  if (options.focal_gamma > 0) {
+    return mmtrain::focal_loss({.gamma = options.focal_gamma,
+                                .class_weights = weights,
+                                .cross_entropy = 1,
+                                .label_smoothing = options.label_smoothing});
+  }
+  return mmtrain::cross_entropy_loss({.class_weights = weights, .label_smoothing = options.label_smoothing});
 }
 
 void load_pretrained(torch::nn::Module& module, const std::string& path) {
@@ -496,35 +537,54 @@ mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmt
   parts.step.reducer.find_unused_parameters = options.find_unused_parameters;
   if (options.limit_train_batches > 0) batches = std::min(batches, options.limit_train_batches);
   const std::int64_t steps = (batches + options.accumulation_steps - 1) / options.accumulation_steps;
+  namespace optim = mmtrain::optim;
+  const std::int64_t all_steps = options.epochs * steps;
   if (options.scheduler == "onecycle") {
-    parts.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
-        *parts.optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
+    parts.step.scheduler =
+        std::make_shared<optim::ScheduledLR>(*parts.optimizer, optim::one_cycle_lr({.total_steps = all_steps}));
+  } else if (options.scheduler == "warmup_cosine") {
+    const auto warmup = std::max<std::int64_t>(1, std::llround(kWarmupShare * static_cast<double>(all_steps)));
+    parts.step.scheduler = std::make_shared<optim::ScheduledLR>(
+        *parts.optimizer,
+        optim::warmup_lr(warmup, optim::cosine_lr(std::max<std::int64_t>(1, all_steps - warmup)), kWarmupStart));
   } else {
     parts.step.epoch_scheduler = epoch_scheduler(options, *parts.optimizer);
   }
   return parts;
 }
 
-int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
-                 const mmtrain::parallel::Strategy& strategy) {
+Outcome train_and_test(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                       const mmtrain::parallel::Strategy& strategy) {
   if (plan.checkpoint) trainer.resume(*plan.checkpoint);
   const mmtrain::StopSignals signals;
-  const mmtrain::FitResult fit = trainer.fit(*loaders.train, *loaders.val);
+  Outcome outcome{trainer.fit(*loaders.train, *loaders.val), {}, {}};
+  const mmtrain::FitResult& fit = outcome.fit;
   if (fit.signal != 0) {
-    mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}; go on with --resume {}", fit.signal,
-                                   (plan.run_dir / "checkpoints" / "last").string(), plan.run_dir.string()));
-    return 128 + fit.signal;  // as a shell reports it
+    mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}", fit.signal, last_of(plan.run_dir).string()));
+    return outcome;
   }
   trainer.load_weights(mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
-  const mmtrain::MetricValues test = trainer.test(loaders.tested());
+  const mmtrain::MetricValues test = outcome.test = trainer.test(loaders.tested());
   report_skipped(loaders);
-  if (!strategy.is_main()) return 0;
+  if (!strategy.is_main()) return outcome;
   mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.tested().dataset().class_names());
   mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
                                  fit.best_epoch, 100 * test.accuracy, 100 * test.top5, test.f1_macro,
                                  test.f1_weighted));
+  outcome.result = result_of(plan.run_dir, fit, test, strategy);
+  return outcome;
+}
+
+int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                 const mmtrain::parallel::Strategy& strategy) {
+  const Outcome outcome = train_and_test(trainer, plan, loaders, strategy);
+  if (const int signal = outcome.fit.signal; signal != 0) {
+    mmtrain::log::info(fmt::format("Go on with --resume {}", plan.run_dir.string()));
+    return 128 + signal;  // as a shell reports it
+  }
+  if (!strategy.is_main()) return 0;
   mmtrain::log::info(fmt::format("Everything about this run is in {}", plan.run_dir.string()));
-  const std::string result = result_json(plan.run_dir, fit, test, strategy);
+  const std::string result = outcome.result.dump(-1);
   mmtrain::finish_run(plan.run_dir, result);
   return print_result(result);
 }

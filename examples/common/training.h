@@ -45,6 +45,9 @@ struct TrainingOptions {
   // What is no flag: how a program is made.
   bool device_is_wish = false;                          ///< other devices than `device` will do, with a warning
   bool workers_shared = false;                          ///< `num_workers` is for the ranks of a process together
+  bool drop_last = false, pin_memory = true;            ///< of training batches; of all where there is a GPU
+  int prefetch_factor = 2;                              ///< batches per worker read ahead
+  double focal_gamma = 0;                               ///< above 0: focal loss of this gamma is added to the loss
   std::vector<mmtrain::optim::PrefixRule> groups = {};  ///< parameter groups with settings of their own
 
   void declare(Cli& cli);
@@ -84,6 +87,17 @@ struct RunPlan {
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
                  const mmtrain::parallel::Strategy& strategy);
 
+/// Throws `ConfigError` naming the keys if the run in `run_dir` was made with another configuration, but for those that
+/// change how long, where and how loud it runs.
+void require_same_config(const std::filesystem::path& run_dir, const mmtrain::Config& now);
+
+/// Takes the directory of a run for this process, or throws `ConfigError` if another trains there, and writes
+/// `config.json` and `env.json` into it.
+mmtrain::FileLock claim_run(const std::filesystem::path& run_dir, const mmtrain::Config& config);
+
+/// The plan of the main process, told to all.
+RunPlan shared_plan(RunPlan plan, const mmtrain::parallel::Strategy& strategy);
+
 /// The optimizer called `options.optimizer` over the parameters of `module`.
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options);
@@ -110,8 +124,18 @@ mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const Ru
 mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
                              torch::Device device, std::int64_t batches);
 
-/// Trains, tests the best weights, writes `test_results.json` and prints the result line. Returns the exit
-/// code.
+/// What training gave.
+struct Outcome {
+  mmtrain::FitResult fit;
+  mmtrain::MetricValues test;  ///< of the best weights; empty if a signal ended the run
+  mmtrain::Config result;      ///< what the result line says
+};
+
+/// Trains and tests the best weights, which the trainer then has; writes `test_results.json`.
+Outcome train_and_test(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                       const mmtrain::parallel::Strategy& strategy);
+
+/// The same, then marks the run as finished and prints the result line. Returns the exit code.
 int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
                  const mmtrain::parallel::Strategy& strategy);
 

@@ -165,7 +165,7 @@ class PersonFolder {
     plant("耳道-吞咽五列.txt", "2025-08-24\n" + five_columns(ear), true);
     plant("耳道-咀嚼空.txt", "", true);
     plant("耳道-咀嚼头.txt", to_text({}, 3), true);
-    plant("喉咙-咳嗽无耳道.txt", to_text(throat, 4), true);
+    plant("喉咙-咳嗽孤立.txt", to_text(throat, 4), true);
     std::vector<BehaviorRow> dead = ear;
     for (BehaviorRow& row : dead) row[1] = 262143;
     plant(fmt::format("耳道-咳嗽每6秒一次共{:g}秒.txt", options_.seconds), to_text(dead, 5), false);

@@ -56,13 +56,16 @@ bool has_word(std::string_view text, std::string_view word) {
 RecordingName parse_recording_name(std::string_view stem) {
   RecordingName name;
   name.session = stem;
+  std::size_t first = stem.npos;
+  std::string_view place;
   for (const PlaceWord& word : kPlaces) {
     const std::size_t at = stem.find(word.text);
-    if (at == stem.npos) continue;
+    if (at >= first) continue;
+    first = at;
+    place = word.text;
     name.place = word.place;
-    name.session.erase(at, word.text.size());
-    break;
   }
+  if (first != stem.npos) name.session.erase(first, place.size());
   for (const Word& word : kBehaviors) {
     if (!has_word(stem, word.text)) continue;
     name.behavior = word.meaning;

@@ -310,6 +310,7 @@ class FolderReader {
     // Windows have to be equally long in rows and in seconds.
     if (common_rate_ == 0 && labelling_ == Labelling::generic) common_rate_ = usual;
     data_.rate = common_rate_ > 0 ? common_rate_ : usual;
+    data_.file_rate = usual;
     if (labelling_ != Labelling::events) {
       data_.window_rows = std::max<std::int64_t>(1, std::llround(options_.window_seconds * data_.rate));
     }
@@ -580,7 +581,7 @@ std::vector<fs::path> glob_folders(const std::string& pattern) {
 }
 
 SensorRecording read_sensor_recording(const fs::path& file, double rate, double file_rate, bool clean,
-                                      std::vector<SensorProblem>& problems) {
+                                      std::vector<SensorProblem>& problems, double usual_rate) {
   const std::string shown = detail::utf8_name(file);
   const bool text = file.extension() != ".csv";
   RawRecording raw = text ? detail::read_sensor_text(file) : detail::read_sensor_csv(file);
@@ -592,7 +593,7 @@ SensorRecording read_sensor_recording(const fs::path& file, double rate, double 
     const double told = seconds > 0 ? static_cast<double>(raw.rows) / seconds : 0;
     if (told >= kLeastRate && told <= kMostRate) own = told;
   }
-  if (own == 0) own = rate;
+  if (own == 0) own = usual_rate > 0 ? usual_rate : rate;
   const auto channels = static_cast<std::int64_t>(raw.channels.size());
   SensorRecording recording{.path = shown, .person = {}, .part = {}, .rate = rate};
   recording.samples = std::abs(rate / own - 1) > kSameRate ? detail::resample_rows(raw.samples, channels, own, rate)

@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -118,13 +119,7 @@ SensorSplit split_as_given(const SensorData& data, const SensorSplitOptions& opt
     const auto index = static_cast<std::int64_t>(k);
     (recording_of(data, index).part == "test" ? split.test : rest).push_back(index);
   }
-  if (options.val_size == 0) {
-    split.train = std::move(rest);
-    return split;
-  }
-  auto parts = part(groups_for(data, rest, SplitBy::person, 2), {1 - options.val_size, options.val_size}, options.seed);
-  split.train = std::move(parts[0]);
-  split.val = std::move(parts[1]);
+  std::tie(split.train, split.val) = split_off(data, rest, SplitBy::person, options.val_size, options.seed);
   return split;
 }
 
@@ -160,6 +155,18 @@ SensorSplit split_windows(const SensorData& data, const SensorSplitOptions& opti
   split.test = std::move(parts[1]);
   if (parts.size() > 2) split.val = std::move(parts[2]);
   return split;
+}
+
+std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>> split_off(const SensorData& data,
+                                                                          const std::vector<std::int64_t>& windows,
+                                                                          SplitBy by, double share,
+                                                                          std::uint64_t seed) {
+  if (!(share >= 0 && share < 1)) {
+    throw ConfigError(fmt::format("[sensors] the share to split off must be at least 0 and below 1, got {}", share));
+  }
+  if (share == 0) return {windows, {}};
+  auto parts = part(groups_for(data, windows, by, 2), {1 - share, share}, seed);
+  return {std::move(parts[0]), std::move(parts[1])};
 }
 
 std::vector<std::vector<std::int64_t>> sensor_folds(const SensorData& data, SplitBy by, std::int64_t folds,

@@ -111,7 +111,7 @@ fs::path find_uci_har(const fs::path& folder) {
 void read_uci_har(const fs::path& root, SensorData& data) {
   data.channels.assign(kChannels.begin(), kChannels.end());
   data.class_names = {"WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING"};
-  data.rate = kRate;
+  data.rate = data.file_rate = kRate;
   data.window_rows = kWindow;
   for (const char* part : {"train", "test"}) {
     std::error_code error;

@@ -14,6 +14,10 @@ namespace mmtrain::media::detail {
 namespace {
 
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+/// Seconds decoded before a span, for codecs whose packets lean on earlier ones.
+constexpr double kLead = 0.3;
+/// Up to here sound is decoded from the beginning where timestamps do not tell single samples.
+constexpr double kCountedSeconds = 60;
 constexpr int kMaxRate = 768'000;
 constexpr int kMaxChannels = 64;
 
@@ -39,10 +43,8 @@ void interleave(const AVFrame& frame, bool planar, int channels, std::int64_t be
   }
 }
 
-/// Seconds to samples. Bounded: a span may be endless.
-std::int64_t to_samples(double seconds, int rate) {
-  return seconds < 1e9 ? std::llround(seconds * rate) : std::numeric_limits<std::int64_t>::max();
-}
+/// Seconds to samples; an endless span ends far away, where sums do not overflow.
+std::int64_t to_samples(double seconds, int rate) { return std::llround(std::min(seconds, 1e9) * rate); }
 
 }  // namespace
 
@@ -52,7 +54,15 @@ AvAudioReader::AvAudioReader(AvDemuxer& file, double start, double duration)
       decoder_(file, stream_),
       start_(start),
       end_(duration < 0 ? kNoLimit : start + duration),
-      skip_before_(start > kAudioLead ? file.timestamp(stream_, start - kAudioLead) : INT64_MIN) {}
+      skip_before_(INT64_MIN) {
+  const double first = first_needed(stream_, start);
+  if (first > 0) skip_before_ = file.timestamp(stream_, first);
+}
+
+double AvAudioReader::first_needed(const AVStream& stream, double start) {
+  const bool exact = av_q2d(stream.time_base) * stream.codecpar->sample_rate <= 1;
+  return exact || start > kCountedSeconds ? start - kLead : 0;
+}
 
 bool AvAudioReader::is_past(std::int64_t timestamp) const {
   return timestamp != AV_NOPTS_VALUE && file_.time(stream_, timestamp) >= end_;
@@ -63,21 +73,33 @@ void AvAudioReader::decode(const AVPacket& packet) {
   decoder_.decode(&packet, [&](AVFrame& frame) { append(frame); });
 }
 
+void AvAudioReader::begin(const AVFrame& frame) {
+  const int channels = frame.ch_layout.nb_channels;
+  const int rate = frame.sample_rate;
+  if (rate <= 0 || rate > kMaxRate || channels <= 0 || channels > kMaxChannels) {
+    throw DataError(fmt::format("sound of {} Hz and {} channels", rate, channels));
+  }
+  audio_.sample_rate = rate;
+  audio_.channels = channels;
+  const double time = frame.pts == AV_NOPTS_VALUE ? 0 : file_.time(stream_, frame.pts);
+  position_ = std::llround(time * rate);
+  // Timestamps in milliseconds miss the sample that the sound most likely starts with.
+  const double tolerance = 1.5 * av_q2d(stream_.time_base) * rate;
+  for (const std::int64_t likely : {std::int64_t{0}, -std::int64_t{stream_.codecpar->initial_padding}}) {
+    if (std::abs(static_cast<double>(position_ - likely)) <= tolerance) position_ = likely;
+  }
+  // Silence up to where the stream starts, but not for times that cannot be.
+  const double late = std::min({time, end_, file_.duration(stream_)}) - start_;
+  if (position_ > 0 && late > 0) {
+    audio_.samples.resize(static_cast<std::size_t>(to_samples(late, rate) * channels));
+  }
+}
+
 void AvAudioReader::append(const AVFrame& frame) {
   const int channels = frame.ch_layout.nb_channels;
   const int rate = frame.sample_rate;
-  if (audio_.sample_rate == 0) {
-    if (rate <= 0 || rate > kMaxRate || channels <= 0 || channels > kMaxChannels) {
-      throw DataError(fmt::format("sound of {} Hz and {} channels", rate, channels));
-    }
-    audio_.sample_rate = rate;
-    audio_.channels = channels;
-    const double time = frame.pts == AV_NOPTS_VALUE ? 0 : file_.time(stream_, frame.pts);
-    position_ = std::llround(time * rate);
-    // Silence up to where the stream starts, but not for times that cannot be.
-    const double late = std::min({time, end_, file_.duration(stream_)}) - start_;
-    if (late > 0) audio_.samples.resize(static_cast<std::size_t>(to_samples(late, rate) * channels));
-  } else if (rate != audio_.sample_rate || channels != audio_.channels) {
+  if (audio_.sample_rate == 0) begin(frame);
+  if (rate != audio_.sample_rate || channels != audio_.channels) {
     throw DataError(fmt::format("the sound changes from {} Hz and {} channels to {} and {}", audio_.sample_rate,
                                 audio_.channels, rate, channels));
   }
@@ -118,9 +140,8 @@ Audio decode_av_audio(const std::filesystem::path& path, const AudioOptions& opt
   AvDemuxer file(path, /*time_limit=*/60);
   if (file.audio() == nullptr) throw DataError("no audio stream");
   file.select(/*video=*/false, /*audio=*/true);
-  if (options.start > kAudioLead) {
-    file.seek(*file.audio(), file.timestamp(*file.audio(), options.start - kAudioLead));
-  }
+  const double first = AvAudioReader::first_needed(*file.audio(), options.start);
+  if (first > 0) file.seek(*file.audio(), file.timestamp(*file.audio(), first));
   AvAudioReader reader(file, options.start, options.duration);
   for (const PacketPtr packet = make_packet(); file.read(*packet) && !reader.is_past(packet->pts);) {
     reader.decode(*packet);

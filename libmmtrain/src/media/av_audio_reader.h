@@ -7,14 +7,14 @@
 
 namespace mmtrain::media::detail {
 
-/// Seconds decoded before a span, for codecs whose packets lean on earlier ones.
-constexpr double kAudioLead = 0.3;
-
 /// Collects the samples of a span from the packets of the file's audio stream.
 class AvAudioReader {
  public:
   /// The file must have an audio stream. Throws `DataError` if nothing decodes it.
   AvAudioReader(AvDemuxer& file, double start, double duration);
+
+  /// The time from which on packets are needed for a span that starts at `start`.
+  static double first_needed(const AVStream& stream, double start);
 
   /// Whether packets from `timestamp` on come after the span.
   bool is_past(std::int64_t timestamp) const;
@@ -26,13 +26,14 @@ class AvAudioReader {
   Audio finish();
 
  private:
+  void begin(const AVFrame& frame);
   void append(const AVFrame& frame);
 
   AvDemuxer& file_;
   const AVStream& stream_;
   AvDecoder decoder_;
   double start_, end_;
-  std::int64_t skip_before_;  // packets that end before this timestamp say nothing about the span
+  std::int64_t skip_before_;  // packets before this timestamp are not needed
   Audio audio_;
   std::int64_t position_ = 0;  // samples from the beginning of the file to the next frame
 };

@@ -26,6 +26,7 @@ namespace {
 constexpr std::size_t kProbePackets = 100;
 /// A decoder refuses larger pictures: a few flipped bits must not take gigabytes.
 constexpr std::int64_t kMaxPixels = std::int64_t{1} << 26;
+constexpr double kTickTolerance = 1e-3;
 
 thread_local AvMessages* listener = nullptr;
 
@@ -49,6 +50,16 @@ bool header_is_enough(const AVFormatContext* format) {
     if (codec.codec_type == AVMEDIA_TYPE_AUDIO && codec.sample_rate <= 0) return false;
   }
   return true;
+}
+
+/// When a stream begins to show or sound, in seconds. What audio encoders put in front of the sound is not heard; not
+/// all versions of the library count that.
+double start_of(const AVStream& stream) {
+  const double start = static_cast<double>(stream.start_time) * av_q2d(stream.time_base);
+  const AVCodecParameters& codec = *stream.codecpar;
+  if (start >= 0 || codec.codec_type != AVMEDIA_TYPE_AUDIO || codec.sample_rate <= 0) return start;
+  const double heard = start + static_cast<double>(codec.initial_padding) / codec.sample_rate;
+  return heard > -av_q2d(stream.time_base) ? 0 : heard;  // the tick rounds it
 }
 
 }  // namespace
@@ -165,7 +176,7 @@ void AvDemuxer::probe_start() {
   double origin = std::numeric_limits<double>::infinity();
   for (const AVStream* stream : {video_, audio_}) {
     if (stream == nullptr || stream->start_time == AV_NOPTS_VALUE) continue;
-    origin = std::min(origin, static_cast<double>(stream->start_time) * av_q2d(stream->time_base));
+    origin = std::min(origin, start_of(*stream));
   }
   origin_ = std::isfinite(origin) ? origin : 0;
 }
@@ -179,7 +190,8 @@ void AvDemuxer::select(bool video, bool audio) {
 }
 
 std::int64_t AvDemuxer::timestamp(const AVStream& stream, double time) const {
-  return std::llround((time + origin_) / av_q2d(stream.time_base));
+  // What a double cannot say of a third of a second must not push its frame out.
+  return static_cast<std::int64_t>(std::ceil((time + origin_) / av_q2d(stream.time_base) - kTickTolerance));
 }
 
 double AvDemuxer::duration(const AVStream& stream) const {

@@ -69,6 +69,7 @@ class AvDemuxer {
   double time(const AVStream& stream, std::int64_t timestamp) const {
     return static_cast<double>(timestamp) * av_q2d(stream.time_base) - origin_;
   }
+  /// The first timestamp of a stream that is not before `time`.
   std::int64_t timestamp(const AVStream& stream, double time) const;
 
   /// Length of a stream in seconds as the file states it; 0 where it does not.

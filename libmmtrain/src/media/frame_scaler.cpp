@@ -2,6 +2,7 @@
 
 extern "C" {
 #include <libavutil/frame.h>
+#include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 }
@@ -9,6 +10,8 @@ extern "C" {
 #include <fmt/format.h>
 
 #include <array>
+#include <new>
+#include <utility>
 
 #include "mmtrain/core/error.h"
 
@@ -36,35 +39,67 @@ AVPixelFormat without_range(AVPixelFormat format) {
   }
 }
 
+/// Where chroma samples lie between those of luma, in 1/256 of a chroma sample.
+struct ChromaPlace {
+  AVChromaLocation location;
+  int across, down;
+};
+constexpr std::array kChromaPlaces = {
+    ChromaPlace{AVCHROMA_LOC_LEFT, 0, 128},       ChromaPlace{AVCHROMA_LOC_CENTER, 128, 128},
+    ChromaPlace{AVCHROMA_LOC_TOPLEFT, 0, 0},      ChromaPlace{AVCHROMA_LOC_TOP, 128, 0},
+    ChromaPlace{AVCHROMA_LOC_BOTTOMLEFT, 0, 256}, ChromaPlace{AVCHROMA_LOC_BOTTOM, 128, 256},
+};
+
 }  // namespace
 
 FrameScaler::~FrameScaler() { sws_freeContext(context_); }
 
+FrameScaler::Source FrameScaler::source_of(const AVFrame& frame) {
+  const auto stored = static_cast<AVPixelFormat>(frame.format);
+  const AVPixelFormat format = without_range(stored);
+  return {.height = frame.height,
+          .width = frame.width,
+          .format = format,
+          .matrix = frame.colorspace,
+          .full_range = format != stored || frame.color_range == AVCOL_RANGE_JPEG,
+          .chroma_location = frame.chroma_location};
+}
+
+void FrameScaler::prepare(const Source& source, int height, int width) {
+  sws_freeContext(std::exchange(context_, sws_alloc_context()));
+  if (context_ == nullptr) throw std::bad_alloc();
+  const auto set = [this](const char* name, int value) { av_opt_set_int(context_, name, value, 0); };
+  set("sws_flags", SWS_BILINEAR);
+  set("srch", source.height);
+  set("srcw", source.width);
+  set("src_format", source.format);
+  set("dsth", height);
+  set("dstw", width);
+  set("dst_format", AV_PIX_FMT_RGB24);
+  const AVPixFmtDescriptor* description = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(source.format));
+  for (const ChromaPlace& place : kChromaPlaces) {
+    if (place.location != source.chroma_location || description == nullptr) continue;
+    if (description->log2_chroma_w > 0) set("src_h_chr_pos", place.across);
+    if (description->log2_chroma_h > 0) set("src_v_chr_pos", place.down);
+  }
+  if (sws_init_context(context_, nullptr, nullptr) < 0) {
+    sws_freeContext(std::exchange(context_, nullptr));
+    throw DataError(fmt::format("frames of {} x {} pixels, format '{}', cannot be converted to {} x {}", source.height,
+                                source.width, description != nullptr ? description->name : "?", height, width));
+  }
+  constexpr int kNeutral = 1 << 16;  // contrast and saturation
+  sws_setColorspaceDetails(context_, sws_getCoefficients(source.matrix), source.full_range ? 1 : 0,
+                           sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, kNeutral, kNeutral);
+  source_ = source;
+}
+
 Image FrameScaler::convert(const AVFrame& frame) {
-  const auto stored_format = static_cast<AVPixelFormat>(frame.format);
-  const AVPixelFormat format = without_range(stored_format);
-  const int full_range = format != stored_format || frame.color_range == AVCOL_RANGE_JPEG ? 1 : 0;
   Image image{height_ > 0 ? height_ : frame.height, width_ > 0 ? width_ : frame.width, {}};
+  const Source source = source_of(frame);
+  if (context_ == nullptr || !(source == source_)) prepare(source, image.height, image.width);
 
-  SwsContext* const before = context_;
-  context_ = sws_getCachedContext(context_, frame.width, frame.height, format, image.width, image.height,
-                                  AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr);
-  if (context_ == nullptr) {
-    const char* name = av_get_pix_fmt_name(format);
-    throw DataError(fmt::format("frames of {} x {} pixels, format '{}', cannot be converted to {} x {}", frame.height,
-                                frame.width, name != nullptr ? name : "?", image.height, image.width));
-  }
-  if (context_ != before || matrix_ != frame.colorspace || full_range_ != full_range) {
-    matrix_ = frame.colorspace;
-    full_range_ = full_range;
-    constexpr int kNeutral = 1 << 16;
-    const int* coefficients = sws_getCoefficients(matrix_);
-    sws_setColorspaceDetails(context_, coefficients, full_range, sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, kNeutral,
-                             kNeutral);
-  }
-
-  const std::size_t size =
-      std::size_t{3} * static_cast<std::size_t>(image.height) * static_cast<std::size_t>(image.width);
+  const auto lines = static_cast<std::size_t>(image.height);
+  const std::size_t size = std::size_t{3} * lines * static_cast<std::size_t>(image.width);
   image.pixels.resize(size + kOverrun);
   const std::array<std::uint8_t*, 4> planes = {image.pixels.data()};
   const std::array<int, 4> pitches = {3 * image.width};

@@ -9,7 +9,8 @@ struct SwsContext;
 
 namespace mmtrain::media::detail {
 
-/// Turns decoded frames into RGB images of one size, in one step and with the frame's own colour matrix and range.
+/// Turns decoded frames into RGB images of one size in one step, with the frame's own colour matrix, range and place of
+/// the chroma samples.
 class FrameScaler {
  public:
   /// 0: the size of the frame.
@@ -22,9 +23,20 @@ class FrameScaler {
   Image convert(const AVFrame& frame);
 
  private:
+  /// All that a conversion depends on.
+  struct Source {
+    int height = 0, width = 0, format = -1;
+    int matrix = -1;
+    bool full_range = false;
+    int chroma_location = -1;
+    bool operator==(const Source&) const = default;
+  };
+  static Source source_of(const AVFrame& frame);
+  void prepare(const Source& source, int height, int width);
+
   const int height_, width_;
-  SwsContext* context_ = nullptr;
-  int matrix_ = -1, full_range_ = -1;  // what context_ is set to
+  Source source_;
+  SwsContext* context_ = nullptr;  // for source_
 };
 
 }  // namespace mmtrain::media::detail

@@ -20,7 +20,7 @@ namespace {
 
 using namespace detail;
 
-/// Seconds read before a span: more than a frame may lie between its places in the file and on the screen.
+/// Seconds read around a span: a frame's places in the file and on the screen may lie some frames apart.
 constexpr double kVideoLead = 0.5;
 
 /// One frame as the file holds it, in the order of decoding.
@@ -52,10 +52,12 @@ class FrameReader {
         options_(options),
         begin_(options.start > 0 ? file.timestamp(stream_, options.start) : INT64_MIN),
         end_(options.duration < 0 ? INT64_MAX : file.timestamp(stream_, options.start + options.duration)),
+        last_(options.duration < 0 ? INT64_MAX
+                                   : file.timestamp(stream_, options.start + options.duration + kVideoLead)),
         scaler_(options.height, options.width) {}
 
   /// Whether no frame of the span can follow.
-  bool is_past(const AVPacket& packet) const { return packet.dts != AV_NOPTS_VALUE && packet.dts >= end_; }
+  bool is_past(const AVPacket& packet) const { return packet.dts != AV_NOPTS_VALUE && packet.dts >= last_; }
 
   void add(const AVPacket& packet) {
     // What the span's frames need starts at the last key frame before it.
@@ -164,12 +166,21 @@ class FrameReader {
   template <class OnFrame>
   void decode_all(OnFrame&& on_frame) {
     AvDecoder decoder(file_, stream_);
+    const AVRational rate = stream_.avg_frame_rate;
+    const std::int64_t step = rate.num > 0 ? av_rescale_q(1, av_inv_q(rate), stream_.time_base) : 1;
+    std::optional<std::int64_t> delay;  // without times in the packets, those of frames count from decoding
+    std::int64_t next = 0;
     bool more = true;
     const auto take = [&](const AVFrame& frame) {
-      if (!more || is_damaged(frame)) return;
-      const std::int64_t timestamp = frame.best_effort_timestamp;
+      const bool known = frame.best_effort_timestamp != AV_NOPTS_VALUE;
+      const std::int64_t told = known ? frame.best_effort_timestamp : next;
+      next = told + step;
+      const AVPacket& first = *coded_[0].packet;
+      if (!delay) delay = first.pts == AV_NOPTS_VALUE && first.dts != AV_NOPTS_VALUE ? told - first.dts : 0;
+      const std::int64_t timestamp = told - *delay;
+      if (!more || is_damaged(frame) || !in_span(timestamp)) return;
       if (options_.key_frames_only && frame.key_frame == 0) return;
-      if (timestamp == AV_NOPTS_VALUE || in_span(timestamp)) more = on_frame(frame, timestamp);
+      more = on_frame(frame, timestamp);
     };
     for (std::size_t i = 0; i < coded_.size() && more; ++i) decoder.decode(coded_[i].packet.get(), take);
     if (more) decoder.decode(nullptr, take);
@@ -178,10 +189,8 @@ class FrameReader {
   /// For streams whose packets do not say what is shown when: decodes once to learn it and once more for the frames.
   void decode_by_trial(Video& video) {
     std::vector<double> times;
-    const double rate = av_q2d(stream_.avg_frame_rate);
     decode_all([&](const AVFrame&, std::int64_t timestamp) {
-      const double guess = times.empty() ? 0 : times.back() + (rate > 0 ? 1 / rate : 0);
-      times.push_back(timestamp == AV_NOPTS_VALUE ? guess : file_.time(stream_, timestamp));
+      times.push_back(file_.time(stream_, timestamp));
       return true;
     });
     if (times.empty()) throw DataError(no_frames());
@@ -214,7 +223,8 @@ class FrameReader {
   AvDemuxer& file_;
   const AVStream& stream_;
   const VideoOptions& options_;
-  const std::int64_t begin_, end_;
+  const std::int64_t begin_, end_;  // of the span
+  const std::int64_t last_;         // no packet from here on belongs to it
   FrameScaler scaler_;
   std::vector<CodedFrame> coded_;
 };
@@ -240,7 +250,7 @@ Clip read(const std::filesystem::path& path, const VideoOptions& options, const 
   const bool with_audio = audio != nullptr && file.audio() != nullptr;
   file.select(/*video=*/true, with_audio);
   double begin = options.start - kVideoLead;
-  if (with_audio) begin = std::min(begin, audio->start - kAudioLead);
+  if (with_audio) begin = std::min(begin, AvAudioReader::first_needed(*file.audio(), audio->start));
   if (begin > 0) file.seek(*file.video(), file.timestamp(*file.video(), begin));
 
   FrameReader frames(file, options);
@@ -257,7 +267,8 @@ Clip read(const std::filesystem::path& path, const VideoOptions& options, const 
     }
   }
   Clip clip;
-  if (samples) clip.audio = convert_audio(samples->finish(), *audio);
+  if (samples) clip.audio = samples->finish();
+  if (!clip.audio.samples.empty()) clip.audio = convert_audio(std::move(clip.audio), *audio);
   clip.video = frames.finish();
   return clip;
 }

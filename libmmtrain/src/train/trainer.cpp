@@ -99,19 +99,21 @@ void validate(const TrainerOptions& options) {
   require(options.log_interval >= 1, "log_interval", "be positive", options.log_interval);
   require(options.save_interval >= 0, "save_interval", "not be negative", options.save_interval);
   require(options.accumulation_steps >= 1, "accumulation_steps", "be positive", options.accumulation_steps);
+  require(options.max_broken_losses >= 0, "max_broken_losses", "not be negative", options.max_broken_losses);
   require(options.early_stopping_patience >= 0, "early_stopping_patience", "not be negative",
           options.early_stopping_patience);
 }
 
+constexpr const char* kRemedy = "a lower learning rate, --grad_clip, or --amp off may help";
+
 // Numbers that say that training has gone wrong are said once an epoch.
 void warn_of_trouble(const EpochRecord& record, std::int64_t broken_norms) {
-  const char* remedy = "a lower learning rate, --grad_clip, or --amp off may help";
   if (!std::isfinite(record.train_loss)) {
-    log::warning(fmt::format("epoch {}: the training loss is {}; {}", record.epoch, record.train_loss, remedy));
+    log::warning(fmt::format("epoch {}: the training loss is {}; {}", record.epoch, record.train_loss, kRemedy));
   }
   if (broken_norms > record.skipped_steps) {
     log::warning(fmt::format("epoch {}: the gradient norm of {} steps was infinite or no number; {}", record.epoch,
-                             broken_norms, remedy));
+                             broken_norms, kRemedy));
   }
 }
 
@@ -160,6 +162,7 @@ struct Trainer::Impl {
   StepStatus train_batch(Batch loaded, std::int64_t batches, StepStatus status);
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
+  void require_finite_losses(const DataLoader& loader);
   MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged);
   void close_epoch(DataLoader& loader, const MetricValues& trained, const std::optional<MetricValues>& validated,
                    double seconds);
@@ -251,7 +254,7 @@ StepStatus Trainer::Impl::train_batch(Batch loaded, std::int64_t batches, StepSt
       }
       first_batch_shown = true;
     }
-    const StepStatus told = ranks[i]->train(moved, shares[i].place, completes, status);
+    const StepStatus told = ranks[i]->train(moved, batch - 1, shares[i].place, completes, status);
     if (i == 0) joint = told;
   });
   return joint;
@@ -285,6 +288,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
                                             100 * wait_seconds / train_seconds,
                                             format_bytes(memory_stats(main_rank().device()).allocated)));
       }
+      if (main_rank().device().is_cpu() || batch % options.log_interval == 0) require_finite_losses(loader);
       if (main_rank().step().is_accumulating()) continue;  // a signal waits for the step to be complete
       // Processes stop together, after the step before which one of them had its signal.
       if (strategy->has_processes() ? status.stop : StopSignals::received() != 0) {
@@ -305,6 +309,30 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   if (finished && rows == 0)
     throw DataError("[Trainer] the training split gave no batch: has it fewer samples than drop_last needs?");
   return finished;
+}
+
+// A loss that stays infinite or no number will not come back: what is trained on says where to look.
+void Trainer::Impl::require_finite_losses(const DataLoader& loader) {
+  if (options.max_broken_losses == 0) return;
+  for (const auto& rank : ranks) {
+    const torch::Tensor broken = rank->broken_losses().cpu();
+    const auto in_a_row = std::llround(broken[0].item<double>());
+    if (in_a_row < options.max_broken_losses) continue;
+    const std::int64_t number = std::llround(broken[1].item<double>());
+    const std::vector<std::int64_t> order = loader.sampler().indices(epoch);
+    constexpr std::int64_t kNamed = 4;
+    const auto rows_of_epoch = static_cast<std::int64_t>(order.size());
+    const std::int64_t first = number * loader.options().batch_size;
+    const std::int64_t last = std::min(first + loader.options().batch_size, rows_of_epoch);
+    std::string names;
+    for (std::int64_t i = first; i < std::min(last, first + kNamed); ++i) {
+      names += (i > first ? ", " : "") + loader.dataset().sample_name(order[static_cast<std::size_t>(i)]);
+    }
+    throw Error(
+        fmt::format("[Trainer] the loss of {} batches in a row was infinite or no number, from batch {} of epoch "
+                    "{} on ({}{}): {}",
+                    in_a_row, number + 1, epoch + 1, names, last - first > kNamed ? ", ..." : "", kRemedy));
+  }
 }
 
 MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mmtrain/core/export.h"
@@ -37,6 +38,10 @@ struct SensorSplit {
 /// test split of its own (UCI HAR), `file` takes that, and whole people for validation. Throws `ConfigError` for shares
 /// out of range, `DataError` where there are fewer recordings or people than parts.
 MMTRAIN_API SensorSplit split_windows(const SensorData& data, const SensorSplitOptions& options);
+
+/// Parts `windows` in two: the rest, and one with `share` of them; a share of 0 leaves that empty.
+MMTRAIN_API std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>> split_off(
+    const SensorData& data, const std::vector<std::int64_t>& windows, SplitBy by, double share, std::uint64_t seed);
 
 /// The windows in `folds` parts, alike in their classes. As many folds as there are people, by person, leave one person
 /// out each. Throws `ConfigError` for less than 2 folds, `DataError` where there are fewer recordings or people.

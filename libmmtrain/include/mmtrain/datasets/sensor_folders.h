@@ -78,6 +78,7 @@ struct SensorData {
   std::vector<std::string> channels;
   std::vector<std::string> class_names;
   double rate = 0;               ///< samples a second of the windows (the median where they differ)
+  double file_rate = 0;          ///< samples a second that the files usually have
   std::int64_t window_rows = 0;  ///< of every window
   bool cleaned = false;          ///< the filters of `clean_sensors` were applied
   std::vector<SensorRecording> recordings;
@@ -96,11 +97,11 @@ MMTRAIN_API SensorData read_sensor_folders(const std::vector<std::filesystem::pa
 /// Folders whose path fits `pattern` with `*`, `?` and `[...]`, in order. Throws `DataError` if there are none.
 MMTRAIN_API std::vector<std::filesystem::path> glob_folders(const std::string& pattern);
 
-/// A recording alone, text or CSV, whatever its name says, at `rate` samples a second; it is taken to have `file_rate`,
-/// or what a column of times or its name tells if that is 0, or else `rate`. Text is cleaned if `clean`. What looks
+/// A recording alone, text or CSV, whatever its name says, brought to `rate` samples a second. It has `file_rate`, or
+/// if that is 0 what a column of times or its name tells, or else `usual_rate`. Text is cleaned if `clean`. What looks
 /// wrong goes to `problems`. Throws `DataError` with the reason if there is nothing usable.
 MMTRAIN_API SensorRecording read_sensor_recording(const std::filesystem::path& file, double rate, double file_rate,
-                                                  bool clean, std::vector<SensorProblem>& problems);
+                                                  bool clean, std::vector<SensorProblem>& problems, double usual_rate);
 
 /// The reference's cleaning, in place, of `samples` `[rows, 6]`: the power line's 50 Hz (where the rate is high enough
 /// to hold it) and drift below 0.1 Hz leave the PPG channels; the IMU channels keep 0.5 to 15 Hz. Filters run forth and

@@ -29,6 +29,7 @@ struct TrainerOptions {
   std::int64_t val_interval = 1;             ///< epochs from one validation to the next; the last is always validated
   std::int64_t log_interval = 10;            ///< batches between looks at the loss, which wait for the device
   std::int64_t save_interval = 0;            ///< epochs between checkpoints that stay, `epoch_NNN`; 0: none
+  std::int64_t max_broken_losses = 10;       ///< so many batches in a row without a finite loss end the run; 0: none do
   std::int64_t accumulation_steps = 1;       ///< batches whose joined gradient makes one optimizer step
   std::optional<MixOptions> mix = {};        ///< mixup or cutmix of each training batch, seeded as the step is
   std::filesystem::path run_dir = {};        ///< checkpoints go here; empty: nothing is written
@@ -83,7 +84,8 @@ class MMTRAIN_API Trainer {
 
   /// Trains until the last epoch, early stopping or a signal (see `StopSignals`), validating after each epoch (or every
   /// `val_interval`). Writes `checkpoints/last` after each epoch and `checkpoints/best` when the validation accuracy is
-  /// the best so far. `state.json` of a checkpoint holds the names of the classes and `about`.
+  /// the best so far. Throws `Error` naming the batch after `max_broken_losses`. `state.json` of a checkpoint holds the
+  /// names of the classes and `about`.
   FitResult fit(DataLoader& train, DataLoader& val);
 
   /// Metrics of the model as it is, in evaluation mode. Every sample counts once. Validation inside `fit` is of the

@@ -98,8 +98,11 @@ def main():
     passed &= (answer["bins"], answer["frames"]) == spectra.shape[2:]
     window = job["window"]
     passed &= check("series to scale", answer["series"], scaled[window].ravel(), 1e-5)
+    # Of the very series, rounded to float32: where filters leave next to nothing, the logarithm shows the rounding, in
+    # the statistics too.
+    rounded = spectrum_of(np.reshape(answer["series"], series.shape[1:]))
     found = np.reshape(answer["spectrum"], spectra.shape[1:])
-    passed &= check("spectrum to scale", found, (spectra[window] - mean) / deviation, 1e-5)
+    passed &= check("spectrum to scale", found, (rounded - mean) / deviation, 1e-4)
     sys.exit(0 if passed else "the preparations differ")
 
 

@@ -10,7 +10,7 @@
 
 #include "core/parallel_for.h"
 #include "data/cache_builder.h"
-#include "data/cache_format.h"
+#include "data/cache_key.h"
 #include "data/cache_place.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "media/audio_convert.h"
 #include "mmtrain/media/audio.h"
 
 namespace mmtrain::media::detail {

@@ -55,7 +55,8 @@ bool CsvReader::next() {
     const bool closed = read_record();
     if (closed && columns_ == 0) columns_ = fields_.size();
     if (closed && fields_.size() == columns_) return true;
-    report(closed ? fmt::format("{} fields where {} are expected", fields_.size(), columns_)
+    report(closed ? fmt::format("{} field{} where {} are expected", fields_.size(), fields_.size() == 1 ? "" : "s",
+                                columns_)
                   : std::string("a quote is not closed"));
     // What the quote seemed to hold may be records.
     next_ = start;

@@ -18,8 +18,6 @@ namespace mmtrain::media {
 namespace detail {
 namespace {
 
-constexpr std::size_t kLongestLine = std::size_t{1} << 24;
-
 std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 // Text of unknown origin for a message.
@@ -71,7 +69,6 @@ BasicTable<T> DelimitedReader<T>::read() {
   table_.names_ = format_.names;
   table_.header_ = format_.header;
   table_.categories_.resize(columns_);
-  if (columns_ == 0) return std::move(table_);
   cut();
   for_each_chunk([this](Chunk& chunk) { count_lines(chunk); });
   std::int64_t line = format_.body_line, row = 0;
@@ -100,6 +97,7 @@ void DelimitedReader<T>::cut() {
       newline = static_cast<const char*>(std::memchr(p + tuning_.chunk - 1, '\n', left - tuning_.chunk + 1));
     }
     chunk.end = p = newline != nullptr ? newline + 1 : end;
+    release(chunk);  // one byte touched may have brought in megabytes
   }
 }
 

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
-#include <optional>
+#include <span>
+#include <utility>
 
 #include "media/number.h"
 #include "mmtrain/core/error.h"
@@ -107,7 +109,8 @@ bool LineSplitter::read_quoted(std::string_view line, std::size_t& at) {
 void LineSplitter::read_plain(std::string_view line, std::size_t& at) {
   const std::size_t begin = at;
   const auto ends = [&](char c) { return syntax_.separator == ' ' ? is_blank(c) : c == syntax_.separator; };
-  while (at < line.size() && !ends(line[at]) && !begins_comment(line[at])) ++at;
+  while (at < line.size() && !ends(line[at]) && !(begins_comment(line[at]) && (at == begin || is_blank(line[at - 1]))))
+    ++at;
   fields_.push_back({trim(line.substr(begin, at - begin)), false});
 }
 
@@ -130,17 +133,17 @@ struct SampledLine {
   std::int64_t number = 1;  // only of the first
 };
 
-// Lines that are neither empty nor comments, from the beginning and from places spread over the text: what a column
-// holds may be known late.
+// Lines that are neither empty, comments nor far too long, from the beginning and from places spread over the text:
+// what a column holds may be known late.
 std::vector<SampledLine> sample_lines(std::string_view text, char comment) {
-  constexpr std::size_t kPlaces = 4, kLinesOfPlace = 16;
+  constexpr std::size_t kPlaces = 4, kLinesOfPlace = 16, kStart = 256;
   LineSplitter splitter({.separator = ' ', .comment = comment});
   std::vector<SampledLine> lines;
   for (std::size_t place = 0; place < kPlaces; ++place) {
     std::size_t at = text.size() / kPlaces * place;
     const std::size_t end = place + 1 == kPlaces ? text.size() : text.size() / kPlaces * (place + 1);
     if (place > 0) {
-      const std::size_t newline = text.find('\n', at);
+      const std::size_t newline = at > 0 ? text.find('\n', at - 1) : text.npos;
       at = newline == text.npos ? text.size() : newline + 1;
     }
     std::int64_t number = 1;
@@ -148,8 +151,8 @@ std::vector<SampledLine> sample_lines(std::string_view text, char comment) {
       const std::size_t newline = std::min(text.find('\n', at), text.size());
       const std::string_view line = text.substr(at, newline - at);
       at = std::min(newline + 1, text.size());
-      std::string_view start = line.substr(0, 4096);
-      if (splitter.split(start) == LineSplitter::Result::empty) continue;
+      if (line.size() > kLongestLine) continue;
+      if (splitter.split(line.substr(0, kStart)) == LineSplitter::Result::empty) continue;
       lines.push_back({line, at, number});
       ++taken;
     }
@@ -157,31 +160,40 @@ std::vector<SampledLine> sample_lines(std::string_view text, char comment) {
   return lines;
 }
 
-// Numbers found minus texts found.
-std::int64_t score(std::span<const SampledLine> lines, const LineSyntax& syntax) {
+Encoding find_encoding(std::span<const SampledLine> lines) {
+  constexpr std::size_t kMostOfLine = 65536;
+  std::string sample;
+  for (const SampledLine& line : lines) sample.append(line.text.substr(0, kMostOfLine)).push_back('\n');
+  return detect_encoding(as_bytes(sample));
+}
+
+// How much a separator makes of the lines: numbers less texts, or as many fields as it can where there are no numbers.
+std::pair<bool, std::int64_t> score(std::span<const SampledLine> lines, const LineSyntax& syntax) {
   LineSplitter splitter(syntax);
-  std::int64_t total = 0;
+  std::int64_t numbers = 0, texts = 0, fields = 0;
   for (const SampledLine& line : lines) {
     if (splitter.split(line.text) != LineSplitter::Result::fields) continue;
     for (const Field& field : splitter.fields()) {
       const Content content = content_of(field, syntax);
-      total += content == Content::number ? 1 : content == Content::text ? -1 : 0;
+      numbers += content == Content::number;
+      texts += content == Content::text;
+      ++fields;
     }
   }
-  return total;
+  return {numbers > 0, numbers > 0 ? numbers - texts : fields};
 }
 
 char find_separator(std::span<const SampledLine> lines, LineSyntax syntax) {
   char best = ' ';
-  std::optional<std::int64_t> best_score;
+  std::pair best_score{false, std::numeric_limits<std::int64_t>::min()};
   for (const char candidate : kSeparators) {
     const bool occurs = std::any_of(lines.begin(), lines.end(), [&](const SampledLine& line) {
       return line.text.find(candidate) != line.text.npos;
     });
     if ((!occurs && candidate != ' ') || candidate == syntax.comment) continue;
     syntax.separator = candidate;
-    const std::int64_t found = score(lines, syntax);
-    if (!best_score || found > *best_score) {
+    const auto found = score(lines, syntax);
+    if (found > best_score) {
       best = candidate;
       best_score = found;
     }
@@ -192,44 +204,51 @@ char find_separator(std::span<const SampledLine> lines, LineSyntax syntax) {
 struct Columns {
   std::size_t count = 0;
   std::vector<int> numbers, texts;  // fields of each kind
+  bool open_ended = false;          // the last field is empty in all lines
 };
 
 // The form of most lines; of equally many the wider one.
 Columns find_columns(std::span<const SampledLine> lines, const LineSyntax& syntax) {
   LineSplitter splitter(syntax);
-  struct Form {
-    int lines = 0, open_ended = 0;  // the last field is empty
-    Columns columns;
-  };
-  std::map<std::size_t, Form> forms;
+  std::map<std::size_t, int> forms;
+  for (const SampledLine& line : lines) {
+    if (splitter.split(line.text) == LineSplitter::Result::fields) ++forms[splitter.fields().size()];
+  }
+  Columns columns;
+  int most = 0;
+  for (const auto& [count, number] : forms) {
+    if (number >= most) columns.count = count;
+    most = std::max(most, number);
+  }
+  columns.numbers.resize(columns.count);
+  columns.texts.resize(columns.count);
+  columns.open_ended = columns.count > 1;
   for (const SampledLine& line : lines) {
     if (splitter.split(line.text) != LineSplitter::Result::fields) continue;
-    const auto& fields = splitter.fields();
-    Form& form = forms[fields.size()];
-    ++form.lines;
-    form.open_ended += fields.back().text.empty() && !fields.back().quoted;
-    form.columns.count = fields.size();
-    form.columns.numbers.resize(fields.size());
-    form.columns.texts.resize(fields.size());
-    for (std::size_t c = 0; c < fields.size(); ++c) {
+    const std::vector<Field>& fields = splitter.fields();
+    if (fields.size() != columns.count) continue;
+    for (std::size_t c = 0; c < columns.count; ++c) {
       const Content content = content_of(fields[c], syntax);
-      form.columns.numbers[c] += content == Content::number;
-      form.columns.texts[c] += content == Content::text;
+      columns.numbers[c] += content == Content::number;
+      columns.texts[c] += content == Content::text;
     }
+    columns.open_ended &= fields.back().text.empty() && !fields.back().quoted;
   }
-  if (forms.empty()) return {};
-  const auto best = std::max_element(forms.begin(), forms.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.second.lines, a.first) < std::pair(b.second.lines, b.first);
-  });
-  Form& form = best->second;
-  // Perhaps the separator stands after each field.
-  if (form.open_ended == form.lines && form.columns.count > 1) {
-    --form.columns.count;
-    form.columns.numbers.pop_back();
-    form.columns.texts.pop_back();
-    form.open_ended = 0;
+  return columns;
+}
+
+// Whether the fields of the first line name columns: text stands where numbers are expected. Of a line that has not as
+// many fields as the others, any text says that it is no row.
+bool is_header(std::span<const Field> first, const Columns& columns, const LineSyntax& syntax, bool only_line) {
+  bool any_number = false, any_text = false, misplaced_text = false;
+  for (std::size_t c = 0; c < first.size(); ++c) {
+    const Content content = content_of(first[c], syntax);
+    any_number |= content == Content::number;
+    any_text |= content == Content::text;
+    misplaced_text |=
+        content == Content::text && (first.size() != columns.count || columns.numbers[c] > columns.texts[c]);
   }
-  return form.columns;
+  return only_line ? any_text && !any_number : misplaced_text;
 }
 
 void check_options(const DelimitedOptions& options) {
@@ -256,79 +275,51 @@ void check_options(const DelimitedOptions& options) {
 }  // namespace
 
 DelimitedFormat find_format(std::string_view text, const DelimitedOptions& options) {
+  using Header = DelimitedOptions::Header;
   check_options(options);
   DelimitedFormat format;
   LineSyntax& syntax = format.syntax;
   syntax.comment = options.comment;
   syntax.point = options.decimal != DelimitedOptions::Decimal::comma;
   syntax.comma = options.decimal != DelimitedOptions::Decimal::point;
+  format.columns = static_cast<std::size_t>(std::max(1, options.columns));
+  format.is_text.resize(format.columns);
 
   constexpr std::string_view kUtf8Mark = "\xEF\xBB\xBF";
-  const std::size_t begin = text.starts_with(kUtf8Mark) ? kUtf8Mark.size() : 0;
-  format.body = begin;
-  std::vector<SampledLine> lines = sample_lines(text.substr(begin), options.comment);
-  if (lines.empty()) {
-    format.columns = static_cast<std::size_t>(options.columns);
-    format.is_text.assign(format.columns, 0);
-    return format;
-  }
-  syntax.encoding = options.encoding;
-  if (syntax.encoding == Encoding::automatic) {
-    std::string sample;
-    for (const SampledLine& line : lines) sample.append(line.text.substr(0, 65536)).push_back('\n');
-    syntax.encoding = detect_encoding(as_bytes(sample));
-  }
+  format.body = text.starts_with(kUtf8Mark) ? kUtf8Mark.size() : 0;
+  const std::vector<SampledLine> lines = sample_lines(text.substr(format.body), options.comment);
+  if (lines.empty()) return format;
+  syntax.encoding = options.encoding != Encoding::automatic ? options.encoding : find_encoding(lines);
 
-  std::span<const SampledLine> data(lines);
-  if (options.header != DelimitedOptions::Header::no && lines.size() > 1) data = data.subspan(1);
-  syntax.separator = options.separator != 0 ? options.separator : find_separator(data, syntax);
-  Columns columns = find_columns(data, syntax);
+  const bool only_line = lines.size() == 1;
+  std::span<const SampledLine> rows(lines);
+  if (options.header != Header::no && !only_line) rows = rows.subspan(1);
+  syntax.separator = options.separator != 0 ? options.separator : find_separator(rows, syntax);
+  Columns columns = find_columns(rows, syntax);
   LineSplitter splitter(syntax);
-  const bool first_splits = splitter.split(lines[0].text) == LineSplitter::Result::fields;
-  std::vector<Field> first = first_splits ? splitter.fields() : std::vector<Field>{};
-  // A header tells a last column without a single value from a separator after each field.
-  if (options.columns > 0) {
-    columns.count = static_cast<std::size_t>(options.columns);
-  } else if (first.size() == columns.count + 1 && !first.back().text.empty() && data.size() < lines.size() &&
-             content_of(first.back(), syntax) == Content::text) {
-    const bool open_ended = std::all_of(data.begin(), data.end(), [&](const SampledLine& line) {
-      LineSplitter other(syntax);
-      return other.split(line.text) != LineSplitter::Result::fields || other.fields().size() == first.size();
-    });
-    if (open_ended) columns.count = first.size();
-  }
-  columns.numbers.resize(columns.count);
-  columns.texts.resize(columns.count);
-  format.columns = columns.count;
-  format.is_text.assign(columns.count, 0);
-  for (std::size_t c = 0; c < columns.count; ++c) format.is_text[c] = columns.texts[c] > columns.numbers[c];
+  std::span<const Field> first;
+  if (splitter.split(lines[0].text) == LineSplitter::Result::fields) first = splitter.fields();
 
-  bool has_header = options.header == DelimitedOptions::Header::yes;
-  if (options.header == DelimitedOptions::Header::automatic) {
-    const bool matches = first.size() == columns.count;
-    bool any_number = false;
-    for (std::size_t c = 0; c < first.size(); ++c) {
-      const Content content = content_of(first[c], syntax);
-      any_number |= content == Content::number;
-      // Text where numbers are expected; in a torn or foreign line, any text.
-      has_header |= content == Content::text && (!matches || columns.numbers[c] > columns.texts[c]);
-    }
-    if (lines.size() == 1) has_header = !any_number;
-  }
+  const bool has_header = options.header == Header::yes ||
+                          (options.header == Header::automatic && is_header(first, columns, syntax, only_line));
+  // A separator behind each field ends the header too; otherwise the last column merely lacks its values.
+  const bool last_is_named = has_header && first.size() == columns.count && !first.back().text.empty();
+  if (columns.open_ended && !last_is_named) --columns.count;
+  if (options.columns == 0) format.columns = std::max<std::size_t>(1, columns.count);
   if (has_header) {
-    format.header = to_utf8(as_bytes(lines[0].text), syntax.encoding);
-    while (format.header.ends_with('\r')) format.header.pop_back();
-    if (first.size() == columns.count + 1 && first.back().text.empty()) first.pop_back();
-    if (first.size() == columns.count) {
+    const SampledLine& line = lines[0];
+    format.header = to_utf8(as_bytes(line.text.substr(0, line.text.find_last_not_of('\r') + 1)), syntax.encoding);
+    if (first.size() == format.columns + 1 && first.back().text.empty()) first = first.first(format.columns);
+    if (first.size() == format.columns) {
       for (const Field& field : first) format.names.push_back(to_utf8(as_bytes(field.text), syntax.encoding));
     }
-    format.body = begin + lines[0].next;
-    format.body_line = lines[0].number + 1;
+    format.body += line.next;
+    format.body_line = line.number + 1;
   }
-  format.has_text = std::any_of(format.is_text.begin(), format.is_text.end(), [](char is) { return is != 0; });
-  if (lines.size() == 1 && has_header) {
-    format.is_text.assign(columns.count, 0);
-    format.has_text = false;
+  format.is_text.resize(format.columns);
+  for (std::size_t c = 0; c < std::min(format.columns, columns.count); ++c) {
+    format.is_text[c] = columns.texts[c] > columns.numbers[c] && !(only_line && has_header);
+    format.has_text |= format.is_text[c] != 0;
   }
   return format;
 }

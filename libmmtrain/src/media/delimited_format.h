@@ -12,6 +12,9 @@
 // What a file of delimited text looks like, and how one of its lines is split.
 namespace mmtrain::media::detail {
 
+// Bytes; more are no row of anything.
+constexpr std::size_t kLongestLine = std::size_t{1} << 24;
+
 struct LineSyntax {
   char separator = ' ';  // ' ': runs of blanks
   char comment = 0;

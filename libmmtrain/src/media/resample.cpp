@@ -25,6 +25,14 @@ double windowed_sinc(double t) {
   return window * window * (x == 0 ? 1 : std::sin(x) / x);
 }
 
+/// Zero crossings from input `index` to output `phase`. In single precision and in this order, as torchaudio has it:
+/// its roundings, some -100 dB, are the largest difference that there would be.
+float crossings(std::int64_t index, std::int64_t from, std::int64_t phase, std::int64_t to, double cutoff) {
+  const float time =
+      -static_cast<float>(phase) / static_cast<float>(to) + static_cast<float>(index) / static_cast<float>(from);
+  return time * static_cast<float>(cutoff);
+}
+
 }  // namespace
 
 /// Output `step * to + phase` is the sum of `taps` inputs from `step * from + first[phase]` on, each times its weight.
@@ -41,9 +49,9 @@ struct Resampler::Filters {
       const double center = static_cast<double>(phase * from) / static_cast<double>(to);
       first.push_back(static_cast<std::int64_t>(std::ceil(center - reach)));
       for (std::size_t tap = 0; tap < taps; ++tap) {
-        const double distance = static_cast<double>(first.back() + static_cast<std::int64_t>(tap)) - center;
-        const double scale = cutoff / static_cast<double>(from);
-        weights.push_back(static_cast<float>(windowed_sinc(distance * scale) * scale));
+        const std::int64_t index = first.back() + static_cast<std::int64_t>(tap);
+        const double weight = windowed_sinc(crossings(index, from, phase, to, cutoff));
+        weights.push_back(static_cast<float>(weight * cutoff / static_cast<double>(from)));
       }
     }
   }

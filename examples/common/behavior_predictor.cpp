@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 #include <mmtrain/core/error.h>
 #include <mmtrain/core/log.h>
-#include <mmtrain/datasets/sensor_dataset.h>
+#include <mmtrain/datasets/sensor_features.h>
 #include <mmtrain/datasets/sensor_folders.h>
 
 #include <algorithm>

@@ -52,7 +52,7 @@ def prepare(folder):
     recordings = []
     for path in sorted(folder.glob("*_data/*.txt")):
         values = read_text(path)
-        count = int((len(values) - 1) * rate * seconds / len(values)) + 1
+        count = rate * seconds
         at = np.arange(count) * len(values) / (rate * seconds)
         values = np.stack([np.interp(at, np.arange(len(values)), channel) for channel in values.T], 1)
         recordings.append(clean(values, rate))

@@ -37,13 +37,13 @@ constexpr double kSameRate = 0.01;  // rates that differ by less are taken as eq
 // A channel of `samples` at another rate.
 std::vector<double> resampled(std::span<const float> samples, std::size_t channels, std::size_t channel, double step) {
   const std::size_t rows = samples.size() / channels;
-  const auto count = static_cast<std::size_t>(static_cast<double>(rows - 1) / step) + 1;
+  const auto count = static_cast<std::size_t>(std::max(1LL, std::llround(static_cast<double>(rows) / step)));
   std::vector<double> series(count);
   for (std::size_t row = 0; row < count; ++row) {
     const double at = static_cast<double>(row) * step;
     const std::size_t before = std::min(static_cast<std::size_t>(at), rows - 1), after = std::min(before + 1, rows - 1);
     const double a = samples[before * channels + channel], b = samples[after * channels + channel];
-    series[row] = a + (at - static_cast<double>(before)) * (b - a);
+    series[row] = a + std::min(1.0, at - static_cast<double>(before)) * (b - a);  // what is behind the last stays
   }
   return series;
 }

@@ -62,7 +62,8 @@ int make_behavior(int argc, char** argv) {
 int make_emotion(int argc, char** argv) {
   std::string out;
   datasets::GenerateEmotionOptions options;
-  programs::Cli cli("mmtrain_makedata emotion", "Talking faces in MELD's layout: emotion = expression x tone of voice.");
+  programs::Cli cli("mmtrain_makedata emotion",
+                    "Talking faces in MELD's layout: emotion = expression x tone of voice.");
   cli.add("out", out, "directory to make");
   cli.add("seed", options.seed, "the same seed gives the same bytes");
   cli.add("train", options.train, "training clips");

@@ -4,15 +4,19 @@
 #include <mmtrain/core/log.h>
 #include <mmtrain/data/data_loader.h>
 #include <mmtrain/device/device.h>
+#include <mmtrain/train/signals.h>
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/cli.h"
@@ -31,6 +35,8 @@ struct Options {
   std::int64_t batch_size = 16;
   int num_workers = 2;
   programs::PredictOptions cut;
+  bool follow = false;
+  double idle = 0;
 
   void declare(programs::Cli& cli) {
     cli.add("checkpoint", checkpoint, "run directory or checkpoint of a training program");
@@ -38,7 +44,10 @@ struct Options {
     cli.add("batch_size", batch_size, "files at a time");
     cli.add("num_workers", num_workers, "threads that read files");
     cli.add("window", cut.window, "seconds that long recordings are cut into, 0: one answer for a file");
-    cli.add("stride", cut.stride, "seconds from window to window, 0: the window");
+    cli.add("stride", cut.stride, "seconds from window to window, 0: the window, or as in training");
+    cli.add("rate", cut.rate, "samples a second of sensor recordings, 0: as they tell, or as in training");
+    cli.add("follow", follow, "answer for the windows of a growing recording as they come, until a signal");
+    cli.add("idle", idle, "with --follow: end after so many seconds without a new window, 0: never");
     cli.add_words("PATH", paths, "files, and folders that are searched for files");
   }
 };
@@ -118,39 +127,35 @@ class Printer {
   std::size_t next_ = 0, answered_ = 0;
 };
 
-int predict(int argc, char** argv) {
-  Options options;
-  programs::Cli cli("mmtrain_predict", "Classifies files with a trained net; prints one JSON line for each.");
-  options.declare(cli);
-  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
-  if (options.checkpoint.empty()) throw ConfigError("--checkpoint is needed: a run directory or a checkpoint");
-  if (options.paths.empty()) throw ConfigError("name files or folders to classify");
-  if (options.cut.window < 0 || options.cut.stride < 0) throw ConfigError("--window and --stride must not be negative");
-  log::set_level(log::Level::warning);  // nothing but answers on stdout
+// What is needed for an answer.
+struct Net {
+  std::unique_ptr<programs::Predictor> predictor;
+  std::shared_ptr<Model> model;
+  std::vector<std::string> class_names;
+  torch::Device device;
+};
 
-  const torch::Device device = parse_devices(options.device)[0];
+Net load_net(const Options& options) {
   const programs::TrainedModel trained = programs::load_trained(options.checkpoint);
-  const std::unique_ptr<programs::Predictor> predictor = programs::make_predictor(trained);
-  std::vector<programs::Item> items;
-  for (const fs::path& file : find_files(options.paths, *predictor)) {
-    const std::vector<programs::Item> parts = predictor->items(file, options.cut);
-    items.insert(items.end(), parts.begin(), parts.end());
-  }
-  if (items.empty()) throw DataError("there is no file of the kind that the net was trained on");
+  Net net{programs::make_predictor(trained), nullptr, trained.class_names, parse_devices(options.device)[0]};
+  net.model = net.predictor->model();
+  load_state_dict(net.model->module(), trained.weights);
+  net.model->module().to(net.device);
+  net.model->module().eval();
+  return net;
+}
 
-  const std::shared_ptr<Model> model = predictor->model();
-  load_state_dict(model->module(), trained.weights);
-  model->module().to(device);
-  model->module().eval();
-  const std::shared_ptr<const Dataset> data = predictor->dataset(items);
+// Prints a line for each item. Returns how many are answers.
+std::size_t answer(const std::vector<programs::Item>& items, const Net& net, const Options& options) {
+  const std::shared_ptr<const Dataset> data = net.predictor->dataset(items);
   DataLoader loader(
       data, std::make_shared<SequentialSampler>(data->size()),
       {.batch_size = options.batch_size, .num_workers = options.num_workers, .bad_samples = BadSamplePolicy::skip});
-  Printer printer(items, trained.class_names);
+  Printer printer(items, net.class_names);
   const torch::InferenceMode inference;
   try {
     for (const Batch& batch : loader.epoch(0)) {
-      const torch::Tensor answers = model->forward(batch.to(device).inputs).softmax(1).cpu();
+      const torch::Tensor answers = net.model->forward(batch.to(net.device).inputs).softmax(1).cpu();
       for (std::int64_t row = 0; row < batch.size(); ++row) {
         printer.answer(static_cast<std::size_t>(batch.ids[row].item<std::int64_t>()), answers[row], loader);
       }
@@ -159,7 +164,55 @@ int predict(int argc, char** argv) {
     if (printer.answered() > 0) throw;  // else the loader says that no sample was good, which the lines tell too
   }
   printer.errors_before(items.size(), loader);
-  return printer.answered() > 0 ? 0 : 1;
+  return printer.answered();
+}
+
+// Reads a growing recording again and again and answers for the windows that are new.
+std::size_t follow(const fs::path& file, const Net& net, const Options& options) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::milliseconds kPause(200);
+  const StopSignals signals;
+  std::size_t answered = 0;
+  double last_start = -1;
+  for (auto last = Clock::now(); StopSignals::received() == 0; std::this_thread::sleep_for(kPause)) {
+    std::vector<programs::Item> fresh;
+    for (programs::Item& item : net.predictor->items(file, options.cut)) {
+      if (item.start && *item.start > last_start) fresh.push_back(std::move(item));
+    }
+    if (!fresh.empty()) {
+      last_start = *fresh.back().start;
+      answered += answer(fresh, net, options);
+      last = Clock::now();
+    } else if (options.idle > 0 && std::chrono::duration<double>(Clock::now() - last).count() > options.idle) {
+      break;
+    }
+  }
+  return answered;
+}
+
+int predict(int argc, char** argv) {
+  Options options;
+  programs::Cli cli("mmtrain_predict", "Classifies files with a trained net; prints one JSON line for each.");
+  options.declare(cli);
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.checkpoint.empty()) throw ConfigError("--checkpoint is needed: a run directory or a checkpoint");
+  if (options.paths.empty()) throw ConfigError("name files or folders to classify");
+  if (options.cut.window < 0 || options.cut.stride < 0 || options.cut.rate < 0 || options.idle < 0) {
+    throw ConfigError("--window, --stride, --rate and --idle must not be negative");
+  }
+  if (options.follow && options.paths.size() != 1) throw ConfigError("--follow takes one recording");
+  log::set_level(log::Level::warning);  // nothing but answers on stdout
+  options.cut.growing = options.follow;
+
+  const Net net = load_net(options);
+  if (options.follow) return follow(options.paths.front(), net, options) > 0 ? 0 : 1;
+  std::vector<programs::Item> items;
+  for (const fs::path& file : find_files(options.paths, *net.predictor)) {
+    const std::vector<programs::Item> parts = net.predictor->items(file, options.cut);
+    items.insert(items.end(), parts.begin(), parts.end());
+  }
+  if (items.empty()) throw DataError("there is no file of the kind that the net was trained on");
+  return answer(items, net, options) > 0 ? 0 : 1;
 }
 
 }  // namespace

@@ -4,8 +4,11 @@
 #include <sys/resource.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <set>
 
 #include "catch.h"
@@ -51,11 +54,13 @@ class Points final : public Dataset {
     const std::int64_t label = index % 3;
     for (float& value : slot.input<float>(0)) value = static_cast<float>(slot.random().normal());
     slot.input<float>(0)[static_cast<std::size_t>(label)] += 2.0F;
+    if (index == poisoned) slot.input<float>(0)[0] = std::numeric_limits<float>::infinity();
     slot.target<std::int64_t>()[0] = label;
   }
   std::vector<std::string> class_names() const override { return {"a", "b", "c"}; }
 
   std::set<std::int64_t> broken;
+  std::int64_t poisoned = -1;
 
  private:
   std::int64_t size_;
@@ -492,4 +497,26 @@ TEST_CASE("Channels-last training gives the numbers of contiguous training", "[t
   };
   const auto a = losses(false), b = losses(true);
   for (std::size_t k = 0; k < a.size(); ++k) REQUIRE(a[k] == Approx(b[k]).epsilon(1e-5));
+}
+
+TEST_CASE("A loss that stays broken ends the run with the name of the batch where it began", "[train]") {
+  Run run({.epochs = 20, .max_broken_losses = 3});
+  run.data->poisoned = 17;  // what the weights become spoils all later batches
+  std::string text;
+  try {
+    run.fit();
+  } catch (const Error& error) {
+    text = error.what();
+  }
+  const std::vector<std::int64_t> order = RandomSampler(50, 3).indices(0);
+  const auto batch = std::distance(order.begin(), std::find(order.begin(), order.end(), 17)) / 8;
+  using Catch::Matchers::Contains;
+  CHECK_THAT(text, Contains("3 batches in a row") && Contains("batch " + std::to_string(batch + 1) + " of epoch 1"));
+  CHECK_THAT(text, Contains("sample " + std::to_string(order[static_cast<std::size_t>(8 * batch)])));
+
+  // Once in a while is no reason to stop, and 0 never stops.
+  Run patient({.epochs = 1, .max_broken_losses = 0});
+  patient.data->poisoned = 17;
+  CHECK(std::isnan(patient.fit().history.back().train_loss));
+  CHECK_THROWS_AS(Run({.epochs = 1, .max_broken_losses = -1}), ConfigError);
 }

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 #include <mmtrain/core/error.h>
 #include <mmtrain/core/log.h>
-#include <mmtrain/datasets/sensor_dataset.h>
+#include <mmtrain/datasets/sensor_features.h>
 #include <mmtrain/datasets/sensor_folders.h>
 
 #include <algorithm>
@@ -97,7 +97,7 @@ class BehaviorPredictor final : public Predictor {
     try {
       std::vector<datasets::SensorProblem> problems;
       // A file that grows is not yet as long as its name says.
-      const double rate = options.rate > 0 ? options.rate : options.follow ? preparation_.file_rate : 0;
+      const double rate = options.rate > 0 ? options.rate : options.growing ? preparation_.file_rate : 0;
       auto recording = datasets::read_sensor_recording(file, preparation_.rate, rate, preparation_.cleaned, problems,
                                                        preparation_.file_rate);
       const auto channels = static_cast<std::int64_t>(preparation_.channels.size());

@@ -155,6 +155,16 @@ void write_comprehensive(const fs::path& path, const std::vector<ModelResult>& r
              PlotMatrix{best.report.confusion, names, "Confusion matrix of " + best.name}, f1, shares});
 }
 
+// How many windows of whom.
+ordered_json part_of(const datasets::SensorData& data, const std::vector<std::int64_t>& windows) {
+  std::map<std::string, std::int64_t> people;
+  for (const std::int64_t index : windows) {
+    const auto recording = static_cast<std::size_t>(data.windows[static_cast<std::size_t>(index)].recording);
+    ++people[data.recordings[recording].person];
+  }
+  return {{"windows", windows.size()}, {"windows_of_person", people}};
+}
+
 ordered_json summary_of(const std::vector<ModelResult>& results, const ModelResult& best,
                         const datasets::SensorData& data, const datasets::SensorSplit& split, const Config& config,
                         c10::Device device, double seconds) {
@@ -178,25 +188,27 @@ ordered_json summary_of(const std::vector<ModelResult>& results, const ModelResu
     models.push_back(std::move(entry));
   }
   const MemoryStats memory = memory_stats(device);
-  return {{"best_model", best.name},
-          {"models", std::move(models)},
-          {"data",
-           {{"recordings", data.recordings.size()},
-            {"windows", data.windows.size()},
-            {"window_rows", data.window_rows},
-            {"rate", data.rate},
-            {"channels", data.channels},
-            {"classes", data.class_names},
-            {"windows_of_class", classes},
-            {"windows_of_person", people},
-            {"skipped_files", data.skipped_files},
-            {"malformed_lines", data.malformed_lines},
-            {"problems", std::move(problems)}}},
-          {"split", {{"train", split.train.size()}, {"val", split.val.size()}, {"test", split.test.size()}}},
-          {"device", device.str()},
-          {"memory_peak_bytes", memory.peak_allocated},
-          {"seconds", seconds},
-          {"config", ordered_json::parse(config.dump())}};
+  return {
+      {"best_model", best.name},
+      {"models", std::move(models)},
+      {"data",
+       {{"recordings", data.recordings.size()},
+        {"windows", data.windows.size()},
+        {"window_rows", data.window_rows},
+        {"rate", data.rate},
+        {"channels", data.channels},
+        {"classes", data.class_names},
+        {"windows_of_class", classes},
+        {"windows_of_person", people},
+        {"skipped_files", data.skipped_files},
+        {"malformed_lines", data.malformed_lines},
+        {"problems", std::move(problems)}}},
+      {"split",
+       {{"train", part_of(data, split.train)}, {"val", part_of(data, split.val)}, {"test", part_of(data, split.test)}}},
+      {"device", device.str()},
+      {"memory_peak_bytes", memory.peak_allocated},
+      {"seconds", seconds},
+      {"config", ordered_json::parse(config.dump())}};
 }
 
 }  // namespace

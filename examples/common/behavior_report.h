@@ -3,7 +3,7 @@
 #include <c10/core/Device.h>
 
 #include <mmtrain/core/config.h>
-#include <mmtrain/datasets/sensor_dataset.h>
+#include <mmtrain/datasets/sensor_split.h>
 #include <mmtrain/train/callback.h>
 #include <mmtrain/train/metrics.h>
 

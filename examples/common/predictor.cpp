@@ -9,7 +9,12 @@
 namespace programs {
 namespace fs = std::filesystem;
 
-TrainedModel load_trained(const fs::path& path) {
+TrainedModel load_trained(const fs::path& run) {
+  fs::path path = run;
+  if (fs::exists(run / "result.json")) {
+    const auto net = mmtrain::Config::load(run / "result.json").get<std::string>("model");
+    if (net && fs::exists(run / *net / "checkpoints")) path = run / *net;
+  }
   const fs::path best = path / "checkpoints" / "best";
   const fs::path directory = fs::exists(best) ? best : path;
   mmtrain::Checkpoint checkpoint = mmtrain::load_checkpoint(directory);
@@ -33,6 +38,7 @@ std::vector<Item> Predictor::items(const fs::path& file, const PredictOptions&) 
 
 std::unique_ptr<Predictor> make_predictor(const TrainedModel& trained) {
   if (trained.program == "train" || trained.program == "train_multi_gpu") return make_emotion_predictor(trained);
+  if (trained.program == "run_behavior_classification") return make_behavior_predictor(trained);
   if (trained.program == "tiny_imagenet_experiments") return make_image_predictor(trained);
   throw mmtrain::DataError(fmt::format("the checkpoint is of '{}', whose files are not known here", trained.program));
 }

@@ -23,7 +23,8 @@ struct TrainedModel {
   mmtrain::StateDict weights;
 };
 
-/// Reads a run directory (its best checkpoint) or a checkpoint. Throws `mmtrain::DataError` naming what is missing.
+/// Reads a run directory (its best checkpoint, of its best net if there are several) or a checkpoint. Throws
+/// `mmtrain::DataError` naming what is missing.
 TrainedModel load_trained(const std::filesystem::path& path);
 
 /// A file or a part of one that gets an answer of its own.
@@ -33,8 +34,10 @@ struct Item {
 };
 
 struct PredictOptions {
-  double window = 0;  ///< seconds that a long recording is cut into; 0: one answer for a file
-  double stride = 0;  ///< seconds from window to window; 0: the window
+  double window = 0;     ///< seconds that a long recording is cut into; 0: one answer for a file
+  double stride = 0;     ///< seconds from window to window; 0: the window, or as in training
+  double rate = 0;       ///< sensor recordings: samples a second that the file has; 0: as it tells, or as in training
+  bool growing = false;  ///< the file is still being written
 };
 
 /// How files of one kind are read, and the net that takes them. To add a kind: implement it and name it in
@@ -58,6 +61,9 @@ std::unique_ptr<Predictor> make_predictor(const TrainedModel& trained);
 
 /// Clips of talking people (`train`, `train_multi_gpu`).
 std::unique_ptr<Predictor> make_emotion_predictor(const TrainedModel& trained);
+
+/// Recordings of body-worn sensors (`run_behavior_classification`).
+std::unique_ptr<Predictor> make_behavior_predictor(const TrainedModel& trained);
 
 /// Images (`tiny_imagenet_experiments`).
 std::unique_ptr<Predictor> make_image_predictor(const TrainedModel& trained);

@@ -32,6 +32,7 @@
 #include "mmtrain/datasets/sensor_dataset.h"
 #include "mmtrain/datasets/sensor_features.h"
 #include "mmtrain/datasets/sensor_folders.h"
+#include "mmtrain/datasets/sensor_split.h"
 #include "mmtrain/datasets/tiny_imagenet.h"
 #include "mmtrain/device/device.h"
 #include "mmtrain/device/memory.h"

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
 
+#include "datasets/sensor_reader.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/datasets/sensor_folders.h"
 #include "mmtrain/media/filters.h"
@@ -30,7 +32,49 @@ Filters filters_for(double rate) {
   return filters;
 }
 
+constexpr double kSameRate = 0.01;  // rates that differ by less are taken as equal
+
+// A channel of `samples` at another rate.
+std::vector<double> resampled(std::span<const float> samples, std::size_t channels, std::size_t channel, double step) {
+  const std::size_t rows = samples.size() / channels;
+  const auto count = static_cast<std::size_t>(std::max(1LL, std::llround(static_cast<double>(rows) / step)));
+  std::vector<double> series(count);
+  for (std::size_t row = 0; row < count; ++row) {
+    const double at = static_cast<double>(row) * step;
+    const std::size_t before = std::min(static_cast<std::size_t>(at), rows - 1), after = std::min(before + 1, rows - 1);
+    const double a = samples[before * channels + channel], b = samples[after * channels + channel];
+    series[row] = a + std::min(1.0, at - static_cast<double>(before)) * (b - a);  // what is behind the last stays
+  }
+  return series;
+}
+
+void filter_channel(std::vector<double>& series, std::size_t channel, const Filters& filters) {
+  for (const media::Sos& filter : channel < kPpgChannels ? filters.ppg : filters.imu) media::filtfilt(filter, series);
+}
+
 }  // namespace
+
+namespace detail {
+
+std::vector<float> prepare_rows(const std::vector<float>& samples, std::int64_t channel_count, double from_rate,
+                                double to_rate, bool clean) {
+  const auto channels = static_cast<std::size_t>(channel_count);
+  const double step = std::abs(to_rate / from_rate - 1) > kSameRate ? from_rate / to_rate : 1;
+  if (step == 1 && !clean) return samples;
+  const Filters filters = clean ? filters_for(to_rate) : Filters{};
+  std::vector<float> result;
+  for (std::size_t channel = 0; channel < channels; ++channel) {
+    std::vector<double> series = resampled(samples, channels, channel, step);
+    if (clean) filter_channel(series, channel, filters);
+    result.resize(series.size() * channels);
+    for (std::size_t row = 0; row < series.size(); ++row) {
+      result[row * channels + channel] = static_cast<float>(series[row]);
+    }
+  }
+  return result;
+}
+
+}  // namespace detail
 
 void clean_sensors(std::span<float> samples, double rate) {
   if (!(rate > 0)) throw ConfigError("[clean_sensors] the rate must be positive");
@@ -40,7 +84,7 @@ void clean_sensors(std::span<float> samples, double rate) {
   std::vector<double> series(rows);
   for (std::size_t channel = 0; channel < kChannels; ++channel) {
     for (std::size_t row = 0; row < rows; ++row) series[row] = samples[row * kChannels + channel];
-    for (const media::Sos& filter : channel < kPpgChannels ? filters.ppg : filters.imu) media::filtfilt(filter, series);
+    filter_channel(series, channel, filters);
     for (std::size_t row = 0; row < rows; ++row) samples[row * kChannels + channel] = static_cast<float>(series[row]);
   }
 }

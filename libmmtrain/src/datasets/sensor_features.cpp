@@ -16,7 +16,7 @@ namespace mmtrain::datasets {
 namespace {
 
 constexpr int kSegment = 256, kLeastSegment = 8;
-constexpr double kLogFloor = 1e-6;  // of magnitudes of a series whose deviation is 1
+constexpr float kLogFloor = 1e-6F;  // of magnitudes of a series whose deviation is 1
 constexpr double kLeastDeviation = 1e-6;
 
 int segment_for(std::int64_t rows, int wanted) {
@@ -160,7 +160,7 @@ void SensorFeatures::spectrum(std::span<const float> series, std::span<float> ou
       const auto width = static_cast<std::size_t>(found.frames);
       for (std::size_t bin = 0; bin < stft_bins; ++bin) {
         for (std::size_t frame = 0; frame < frames; ++frame) {
-          *place++ = static_cast<float>(std::log(std::abs(found.values[bin * width + frame]) + kLogFloor));
+          *place++ = std::log(static_cast<float>(std::sqrt(std::norm(found.values[bin * width + frame]))) + kLogFloor);
         }
       }
     }
@@ -192,7 +192,9 @@ SensorStatistics SensorStatistics::of(const SensorData& data, std::span<const st
   };
   const auto visit_series = [&](Moments& sums, std::int64_t index) {
     const std::span<const float> values = measured(data.windows[static_cast<std::size_t>(index)]);
-    for (std::size_t at = 0; at < values.size(); ++at) sums.add(at % channels, values[at]);
+    for (std::size_t row = 0; row < values.size(); row += channels) {
+      for (std::size_t c = 0; c < channels; ++c) sums.add(c, values[row + c]);
+    }
     sums.add_count(static_cast<double>(values.size() / channels));
   };
   gather(windows, channels, threads, visit_series).finish(result.series_mean, result.series_std);
@@ -204,7 +206,9 @@ SensorStatistics SensorStatistics::of(const SensorData& data, std::span<const st
     copy_window(data, data.windows[static_cast<std::size_t>(index)], 0, series);
     result.scale_series(series);
     features.spectrum(series, spectrum);
-    for (std::size_t at = 0; at < spectrum.size(); ++at) sums.add(at / frames, spectrum[at]);
+    for (std::size_t bin = 0; bin < channels * bins; ++bin) {
+      for (std::size_t frame = 0; frame < frames; ++frame) sums.add(bin, spectrum[bin * frames + frame]);
+    }
     sums.add_count(static_cast<double>(frames));
   };
   gather(windows, channels * bins, threads, visit_spectrum).finish(result.spectrum_mean, result.spectrum_std);
@@ -238,9 +242,11 @@ SensorStatistics SensorStatistics::from_config(const Config& config) {
 
 void SensorStatistics::scale_series(std::span<float> series) const {
   const std::size_t channels = series_mean.size();
-  for (std::size_t at = 0; at < series.size(); ++at) {
-    const std::size_t c = at % channels;
-    series[at] = static_cast<float>((series[at] - series_mean[c]) / series_std[c]);
+  for (std::size_t c = 0; c < channels; ++c) {
+    const double mean = series_mean[c], factor = 1 / series_std[c];
+    for (std::size_t at = c; at < series.size(); at += channels) {
+      series[at] = static_cast<float>((series[at] - mean) * factor);
+    }
   }
 }
 

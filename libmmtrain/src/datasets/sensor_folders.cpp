@@ -32,7 +32,6 @@ using detail::SensorPlace;
 
 constexpr double kNominalRate = 100;
 constexpr double kLeastRate = 10, kMostRate = 2000;  // of text recordings; anything else is a wrong duration
-constexpr double kSameRate = 0.01;                   // rates that differ by less are taken as equal
 constexpr double kEventShare = 0.6;                  // of a window that an event fills if nothing says how long it is
 
 // Where the labels come from.
@@ -325,13 +324,10 @@ class FolderReader {
   double rate_of(const Item& item) const { return common_rate_ > 0 ? common_rate_ : item.rate; }
 
   // At the rate of the windows, cleaned.
-  std::vector<float> prepared(std::vector<float> samples, const std::vector<std::string>& channels, double rate,
+  std::vector<float> prepared(const std::vector<float>& samples, std::int64_t channels, double rate,
                               SensorFormat format) const {
-    const auto count = static_cast<std::int64_t>(channels.size());
-    const double wanted = common_rate_ > 0 ? common_rate_ : rate;
-    if (std::abs(wanted / rate - 1) > kSameRate) samples = detail::resample_rows(samples, count, rate, wanted);
-    if (options_.cleaning == Cleaning::automatic && format == SensorFormat::text) clean_sensors(samples, wanted);
-    return samples;
+    const bool clean = options_.cleaning == Cleaning::automatic && format == SensorFormat::text;
+    return detail::prepare_rows(samples, channels, rate, common_rate_ > 0 ? common_rate_ : rate, clean);
   }
 
   void cut(Item& item) {
@@ -349,7 +345,7 @@ class FolderReader {
         rows.assign(item.raw.samples.begin() + first * channels, item.raw.samples.begin() + last * channels);
       }
       SensorRecording recording{.path = file.shown, .person = people[k].name, .part = {}, .rate = rate_of(item)};
-      recording.samples = prepared(std::move(rows), item.raw.channels, item.rate, file.format);
+      recording.samples = prepared(rows, channels, item.rate, file.format);
       recording.rows = static_cast<std::int64_t>(recording.samples.size()) / channels;
       item.recordings.push_back(std::move(recording));
       if (labelling_ == Labelling::events) {
@@ -372,11 +368,11 @@ class FolderReader {
     // Both recordings of a pair begin and end together.
     const double throat_rate =
         item.rate * static_cast<double>(item.throat_raw.rows) / static_cast<double>(item.raw.rows);
-    const std::vector<float> samples =
-        prepared(std::move(item.throat_raw.samples), item.throat_raw.channels, throat_rate, item.throat->format);
+    const auto channels = static_cast<std::int64_t>(item.throat_raw.channels.size());
+    const std::vector<float> samples = prepared(item.throat_raw.samples, channels, throat_rate, item.throat->format);
     const double said = item.file->name.event_seconds;
     return detail::find_activity(
-        samples, static_cast<std::int64_t>(item.throat_raw.channels.size()),
+        samples, channels,
         {.rate = data_.rate, .event_seconds = said > 0 ? said : kEventShare * options_.window_seconds});
   }
 
@@ -596,10 +592,8 @@ SensorRecording read_sensor_recording(const fs::path& file, double rate, double 
   if (own == 0) own = usual_rate > 0 ? usual_rate : rate;
   const auto channels = static_cast<std::int64_t>(raw.channels.size());
   SensorRecording recording{.path = shown, .person = {}, .part = {}, .rate = rate};
-  recording.samples = std::abs(rate / own - 1) > kSameRate ? detail::resample_rows(raw.samples, channels, own, rate)
-                                                           : std::move(raw.samples);
+  recording.samples = detail::prepare_rows(raw.samples, channels, own, rate, text && clean);
   recording.rows = static_cast<std::int64_t>(recording.samples.size()) / channels;
-  if (text && clean) clean_sensors(recording.samples, rate);
   return recording;
 }
 

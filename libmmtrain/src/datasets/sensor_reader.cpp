@@ -186,25 +186,6 @@ RawRecording read_sensor_csv(const std::filesystem::path& file) {
   return recording;
 }
 
-std::vector<float> resample_rows(const std::vector<float>& samples, std::int64_t channel_count, double from_rate,
-                                 double to_rate) {
-  const auto channels = static_cast<std::size_t>(channel_count);
-  const std::size_t rows = samples.size() / channels;
-  const double step = from_rate / to_rate;
-  const auto count = static_cast<std::size_t>(static_cast<double>(rows - 1) / step) + 1;
-  std::vector<float> result(count * channels);
-  for (std::size_t row = 0; row < count; ++row) {
-    const double at = static_cast<double>(row) * step;
-    const std::size_t before = std::min(static_cast<std::size_t>(at), rows - 1), after = std::min(before + 1, rows - 1);
-    const auto share = static_cast<float>(at - static_cast<double>(before));
-    for (std::size_t k = 0; k < channels; ++k) {
-      const float a = samples[before * channels + k], b = samples[after * channels + k];
-      result[row * channels + k] = a + share * (b - a);
-    }
-  }
-  return result;
-}
-
 std::string utf8_name(const std::filesystem::path& file) {
   const std::string name = file.string();
   return media::to_utf8(std::as_bytes(std::span(name)));

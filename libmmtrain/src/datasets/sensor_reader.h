@@ -32,9 +32,10 @@ RawRecording read_sensor_text(const std::filesystem::path& file);
 // A CSV file whose first line names the columns. Throws `DataError` with the reason.
 RawRecording read_sensor_csv(const std::filesystem::path& file);
 
-// Brings `samples` `[rows, channels]` from one rate to another, by straight lines between them.
-std::vector<float> resample_rows(const std::vector<float>& samples, std::int64_t channels, double from_rate,
-                                 double to_rate);
+// Brings `samples` `[rows, channels]` from one rate to another, by straight lines between them, and cleans them as
+// `clean_sensors` does if `clean`. In double precision: light sensors count to hundreds of thousands and move by tens.
+std::vector<float> prepare_rows(const std::vector<float>& samples, std::int64_t channels, double from_rate,
+                                double to_rate, bool clean);
 
 // The UTF-8 form of a file's name, which may be GBK.
 std::string utf8_name(const std::filesystem::path& file);

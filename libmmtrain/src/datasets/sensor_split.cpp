@@ -1,3 +1,5 @@
+#include "mmtrain/datasets/sensor_split.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,7 +14,6 @@
 
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/random.h"
-#include "mmtrain/datasets/sensor_dataset.h"
 
 namespace mmtrain::datasets {
 namespace {

@@ -49,7 +49,9 @@ SegmentSpectrum stft(std::span<const double> series, const SegmentOptions& optio
                     segment, series.size()));
   }
   const std::size_t step = segment - static_cast<std::size_t>(options.overlap);
-  const std::vector<double> values = extended(series, segment, step, options), window = unit_window(options.segment);
+  const std::vector<double> values = extended(series, segment, step, options);
+  thread_local std::vector<double> window;  // of the last call, most likely that of this one
+  if (window.size() != segment) window = unit_window(options.segment);
   const std::size_t bins = segment / 2 + 1, frames = (values.size() - segment) / step + 1;
 
   SegmentSpectrum spectrum{static_cast<int>(bins), static_cast<int>(frames), {}};

@@ -12,7 +12,8 @@ readonly VENV=$MMTRAIN_HOME/venv
 readonly GPU_BUNDLE=.gpu-bundle
 
 # Debian 12's names; Ubuntu 24.04 has the same ones (not checked there).
-readonly BUILD_PACKAGES=(g++ make cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libgloo-dev libjpeg-dev libopencv-dev)
+readonly BUILD_PACKAGES=(g++ make cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libgloo-dev libjpeg-dev libopencv-dev
+  pkg-config libsndfile1-dev libfftw3-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev)
 readonly TEST_PACKAGES=(catch2 ccache)
 readonly VENV_PACKAGES=(python3 python3-venv)
 readonly FORMAT_PACKAGES=(clang-format-14)
@@ -344,7 +345,7 @@ prepare_tests_for_bundle() {
   BUILD_DIR=$BUILD_DIR-gpu
   need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
   find_torch
-  configure -DMMTRAIN_WITH_IMAGE=OFF
+  configure -DMMTRAIN_WITH_IMAGE=OFF -DMMTRAIN_WITH_AUDIO=OFF -DMMTRAIN_WITH_VIDEO=OFF
 }
 
 # Everything that the program loads but the other machine's LibTorch, driver and C++ run time.

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -122,6 +123,95 @@ int bench_images(int argc, char** argv) {
   return 0;
 }
 
+// ---- mel: sound in memory -> mel spectrograms
+
+struct MelBenchOptions {
+  std::string data_dir;
+  MelOptions mel;
+  int threads = 1;
+  double seconds = 5;
+};
+
+std::vector<std::filesystem::path> sound_files(const std::string& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw ConfigError(fmt::format("--data_dir DIR is needed, a folder of sound files; got '{}'", folder));
+  }
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension == ".wav" || extension == ".flac" || extension == ".ogg" || extension == ".mp3") {
+      paths.push_back(entry.path());
+    }
+  }
+  if (paths.empty()) throw DataError(fmt::format("no wav, flac, ogg or mp3 file in {}", folder));
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+// Calls `work(i)` for all i below `count`, on `threads` threads.
+void spread(int threads, std::size_t count, const std::function<void(std::size_t)>& work) {
+  std::atomic<std::size_t> next{0};
+  const auto take = [&] {
+    for (std::size_t i = next++; i < count; i = next++) work(i);
+  };
+  std::vector<std::jthread> others;
+  for (int k = 1; k < threads; ++k) others.emplace_back(take);
+  take();
+}
+
+int bench_mel(int argc, char** argv) {
+  MelBenchOptions options;
+  programs::Cli cli("mmtrain_bench mel", "Seconds of sound per second that become mel spectrograms.");
+  cli.add("data_dir", options.data_dir, "folder of sound files");
+  cli.add("n_fft", options.mel.n_fft, "samples of a transform");
+  cli.add("hop", options.mel.hop, "samples from frame to frame");
+  cli.add("n_mels", options.mel.n_mels, "mel bands");
+  cli.add("sample_rate", options.mel.sample_rate, "Hz; files of other rates are resampled while they are read");
+  cli.add("threads", options.threads, "threads, each with a file of its own");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.threads < 1) throw ConfigError("--threads must be positive");
+
+  const std::vector<std::filesystem::path> paths = sound_files(options.data_dir);
+  const media::MelSpectrogram mel(options.mel);
+  std::vector<std::vector<float>> sounds(paths.size());
+  std::vector<std::vector<float>> spectrograms(paths.size());
+  const auto read = [&] {
+    spread(options.threads, paths.size(), [&](std::size_t i) {
+      sounds[i] = media::read_audio(paths[i], {.sample_rate = options.mel.sample_rate, .mono = true}).samples;
+    });
+  };
+  const auto compute = [&] {
+    spread(options.threads, paths.size(), [&](std::size_t i) { mel(sounds[i], spectrograms[i]); });
+  };
+  read();
+  double sound_seconds = 0;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const auto samples = static_cast<std::int64_t>(sounds[i].size());
+    sound_seconds += static_cast<double>(samples) / options.mel.sample_rate;
+    spectrograms[i].resize(static_cast<std::size_t>(options.mel.n_mels * mel.frames(samples)));
+  }
+  const auto rates = [&](const std::function<void()>& pass) {
+    pass();
+    std::vector<double> repeats;
+    for (int repeat = 0; repeat < kRepeats; ++repeat) {
+      const Clock::time_point start = Clock::now();
+      int passes = 0;
+      do {
+        pass();
+        ++passes;
+      } while (seconds_since(start) < options.seconds / (2 * kRepeats));
+      repeats.push_back(passes * sound_seconds / seconds_since(start));
+    }
+    return repeats;
+  };
+  const std::string name = fmt::format("mel/n_fft{}/hop{}/mels{}/threads{}", options.mel.n_fft, options.mel.hop,
+                                       options.mel.n_mels, options.threads);
+  print_measurement(name, "audio-s/s", rates(compute));
+  print_measurement(name + "/read", "audio-s/s", rates(read));
+  return 0;
+}
+
 // ---- text: a recording as delimited text -> windows
 
 // Calls `work(first, last)` for equal shares of [0, count), each on a thread.
@@ -181,6 +271,7 @@ int bench_text(int argc, char** argv) {
 struct StepOptions : programs::TrainingOptions {
   std::string model = "residual", memory_format = "channels_last";
   double width = 1.0, seconds = 10;
+  std::int64_t d_model = 0, num_heads = 0, num_layers = 0, d_ff = 0;
   int threads = 2;
   bool dropout = true;
 
@@ -192,21 +283,33 @@ struct StepOptions : programs::TrainingOptions {
   }
 };
 
-// The nets of the study and those of the Python benchmarks, by one name table.
+// The nets of the library and those of the Python benchmarks, by one name table.
 bench::BenchModel make_step_model(const StepOptions& options) {
   const auto& names = bench::bench_model_names();
   if (std::find(names.begin(), names.end(), options.model) != names.end()) {
     return bench::make_bench_model(options.model, options.dropout);
   }
-  const std::int64_t size = programs::kImageSize;
-  const ModelOptions net{.width = options.width, .image_size = size, .dropout = options.dropout};
-  return {make_model(options.model, net), {{"image", {3, size, size}}}, net.num_classes, 64};
+  ModelOptions net{.width = options.width, .image_size = programs::kImageSize, .dropout = options.dropout};
+  net.d_model = options.d_model;
+  net.num_heads = options.num_heads;
+  net.num_layers = options.num_layers;
+  net.d_ff = options.d_ff;
+  return bench::make_library_model(options.model, net);
 }
 
 std::vector<std::string> step_model_names() {
   std::vector<std::string> names = model_names();
   names.insert(names.end(), bench::bench_model_names().begin(), bench::bench_model_names().end());
   return names;
+}
+
+void declare_net(programs::Cli& cli, StepOptions& options) {
+  cli.add_choice("model", options.model, step_model_names(), "net");
+  cli.add("width", options.width, "factor on the channel counts of the library's nets");
+  cli.add("d_model", options.d_model, "features of the nets for sensors and emotion, 0: the reference");
+  cli.add("num_heads", options.num_heads, "attention heads of these, 0: the reference");
+  cli.add("num_layers", options.num_layers, "encoder layers of these, 0: the reference");
+  cli.add("d_ff", options.d_ff, "hidden features of their feed-forward parts, 0: the reference");
 }
 
 // Times of the parts of one step, in seconds.
@@ -235,8 +338,7 @@ StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const amp
 int bench_step(int argc, char** argv) {
   StepOptions options;
   programs::Cli cli("mmtrain_bench step", "Samples per second of a whole training step on random data in memory.");
-  cli.add_choice("model", options.model, step_model_names(), "net");
-  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  declare_net(cli, options);
   cli.add("batch_size", options.batch_size, "rows of a batch, 0: the net's usual number");
   cli.add("threads", options.threads, "threads an operator may use");
   cli.add_choice("optimizer", options.optimizer, {"sgd", "adam", "adamw"}, "optimizer");
@@ -296,8 +398,7 @@ int bench_scaling(int argc, char** argv) {
   ScalingOptions options;
   options.replicas = 2;
   programs::Cli cli("mmtrain_bench scaling", "Samples per second of training steps, all replicas together.");
-  cli.add_choice("model", options.model, step_model_names(), "net");
-  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  declare_net(cli, options);
   cli.add("batch_size", options.batch_size, "rows of each replica's batch, 0: the net's usual number");
   cli.add("replicas", options.replicas, "replicas on the CPU; 1: one device, without ranks");
   cli.add("threads_per_replica", options.threads_per_replica, "threads an operator of a replica may use");
@@ -351,16 +452,18 @@ int run(int argc, char** argv) {
   log::set_sink([](log::Level, std::string_view text) { fmt::print(stderr, "{}\n", text); });
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "images") return bench_images(argc - 1, argv + 1);
+  if (what == "mel") return bench_mel(argc - 1, argv + 1);
   if (what == "text") return bench_text(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
     std::puts(
-        "mmtrain_bench images|text|step|scaling [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
+        "mmtrain_bench images|mel|text|step|scaling [options]\n"
+        "  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
   throw ConfigError(
-      fmt::format("the first argument says what to measure: images, text, step or scaling; got '{}'", what));
+      fmt::format("the first argument says what to measure: images, mel, text, step or scaling; got '{}'", what));
 }
 
 }  // namespace

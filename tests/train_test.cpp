@@ -375,6 +375,74 @@ TEST_CASE("Early stopping ends a run that does not improve", "[train]") {
   REQUIRE(static_cast<std::int64_t>(result.history.size()) == result.best_epoch + 2);
 }
 
+TEST_CASE("Validation and checkpoints that stay come at their intervals", "[train]") {
+  TempDir dir;
+  fs::create_directories(dir / "run");
+  Config about;
+  about.set("program", "test");
+  Run run(
+      {.epochs = 5, .val_interval = 2, .log_interval = 1, .save_interval = 2, .run_dir = dir / "run", .about = about});
+  const FitResult result = run.fit();
+  REQUIRE(result.history.size() == 5);
+  for (const EpochRecord& record : result.history) {
+    INFO(record.epoch);
+    // Each second epoch, and the last.
+    CHECK(std::isnan(record.val_acc) == (record.epoch == 1 || record.epoch == 3));
+    if (std::isnan(record.val_acc)) CHECK_FALSE(record.best);
+    CHECK(fs::exists(dir / "run" / "checkpoints" / ("epoch_00" + std::to_string(record.epoch))) ==
+          (record.epoch == 2 || record.epoch == 4));
+  }
+  const std::string state = load_checkpoint(dir / "run" / "checkpoints" / "epoch_002").state;
+  CHECK_THAT(state, Catch::Contains("\"class_names\"") && Catch::Contains("\"c\"") &&
+                        Catch::Contains("\"program\": \"test\""));
+  CHECK_THROWS_WITH(Run({.val_interval = 0}), Catch::Contains("val_interval must be positive"));
+}
+
+TEST_CASE("A resumed run knows the loss of the last validation", "[train][resume]") {
+  TempDir dir;
+  fs::create_directories(dir / "parts");
+  const auto plateau = [](std::int64_t epochs, const fs::path& run_dir) {
+    return TrainerOptions{.epochs = epochs, .val_interval = 3, .run_dir = run_dir};
+  };
+  { Run(plateau(6, dir / "parts")).fit(); }
+  Run again(plateau(12, dir / "parts")), whole(plateau(12, {}));
+  again.trainer.resume(dir / "parts" / "checkpoints" / "last");
+  const FitResult resumed = again.fit(), unbroken = whole.fit();
+  require_equal(state_dict(*again.net), state_dict(*whole.net));
+  CHECK(resumed.best_epoch == unbroken.best_epoch);
+}
+
+TEST_CASE("Records tell the learning rate of each group and the memory of each device", "[train]") {
+  struct Watcher final : Callback {
+    void on_epoch_end(const EpochRecord& record) override { last = record; }
+    EpochRecord last;
+  };
+  TempDir dir;
+  Run run({.epochs = 1});
+  const auto optimizer = std::make_shared<optim::Adam>(
+      optim::named_groups(*run.net, {{.prefix = "body.0.", .lr = 0.25, .name = "first"}}), optim::AdamOptions(0.125));
+  Trainer trainer(as_model(run.net), optimizer, cross_entropy_loss(), {.epochs = 1, .run_dir = {}, .progress = false});
+  const auto watcher = std::make_shared<Watcher>();
+  trainer.add(watcher);
+  trainer.add(std::make_shared<TensorBoardLogger>(dir / "events"));
+  trainer.fit(run.train, run.val);
+  REQUIRE(watcher->last.group_rates.size() == 2);
+  CHECK(watcher->last.group_rates[0].group == "first");
+  CHECK(watcher->last.group_rates[0].lr == 0.25);
+  CHECK(watcher->last.group_rates[1].group == "default");
+  REQUIRE(watcher->last.memory.size() == 1);
+  CHECK(watcher->last.memory[0].device == "cpu");
+  CHECK(watcher->last.memory[0].memory.allocated > 0);
+  std::string events;
+  for (const auto& entry : fs::directory_iterator(dir / "events")) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    events.append(std::istreambuf_iterator<char>(file), {});
+  }
+  for (const char* tag : {"lr/first", "lr/default", "memory_mib/cpu/allocated", "f1_weighted/val"}) {
+    CHECK_THAT(events, Catch::Contains(tag));
+  }
+}
+
 TEST_CASE("Limits cut epochs, and options out of range are refused by name", "[train]") {
   Run run({.epochs = 1, .limit_train_batches = 2, .limit_val_batches = 1});
   REQUIRE(run.fit().history[0].global_step == 2);

@@ -1,5 +1,6 @@
 // Measures parts of the library. Prints one JSON line a measurement and nothing else on stdout.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mmtrain/mmtrain.h>
 #include <torch/torch.h>
 
@@ -132,18 +133,20 @@ struct MelBenchOptions {
   double seconds = 5;
 };
 
-std::vector<std::filesystem::path> sound_files(const std::string& folder) {
+// The files with one of the extensions in a folder of `kind` files.
+std::vector<std::filesystem::path> media_files(const std::string& folder, const std::string& kind,
+                                               const std::vector<std::string>& extensions) {
   if (!std::filesystem::is_directory(folder)) {
-    throw ConfigError(fmt::format("--data_dir DIR is needed, a folder of sound files; got '{}'", folder));
+    throw ConfigError(fmt::format("--data_dir DIR is needed, a folder of {} files; got '{}'", kind, folder));
   }
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string extension = entry.path().extension().string();
-    if (extension == ".wav" || extension == ".flac" || extension == ".ogg" || extension == ".mp3") {
-      paths.push_back(entry.path());
-    }
+    if (std::find(extensions.begin(), extensions.end(), extension) != extensions.end()) paths.push_back(entry.path());
   }
-  if (paths.empty()) throw DataError(fmt::format("no wav, flac, ogg or mp3 file in {}", folder));
+  if (paths.empty()) {
+    throw DataError(fmt::format("no {} file ({}) in {}", kind, fmt::join(extensions, ", "), folder));
+  }
   std::sort(paths.begin(), paths.end());
   return paths;
 }
@@ -159,6 +162,22 @@ void spread(int threads, std::size_t count, const std::function<void(std::size_t
   take();
 }
 
+// Work per second in each of the repeats of `seconds` in all. One pass, which does `work`, warms up.
+std::vector<double> rates_of(const std::function<void()>& pass, double work, double seconds) {
+  pass();
+  std::vector<double> repeats;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    const Clock::time_point start = Clock::now();
+    int passes = 0;
+    do {
+      pass();
+      ++passes;
+    } while (seconds_since(start) < seconds / kRepeats);
+    repeats.push_back(passes * work / seconds_since(start));
+  }
+  return repeats;
+}
+
 int bench_mel(int argc, char** argv) {
   MelBenchOptions options;
   programs::Cli cli("mmtrain_bench mel", "Seconds of sound per second that become mel spectrograms.");
@@ -172,7 +191,8 @@ int bench_mel(int argc, char** argv) {
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
   if (options.threads < 1) throw ConfigError("--threads must be positive");
 
-  const std::vector<std::filesystem::path> paths = sound_files(options.data_dir);
+  const std::vector<std::filesystem::path> paths =
+      media_files(options.data_dir, "sound", {".wav", ".flac", ".ogg", ".mp3"});
   const media::MelSpectrogram mel(options.mel);
   std::vector<std::vector<float>> sounds(paths.size());
   std::vector<std::vector<float>> spectrograms(paths.size());
@@ -191,24 +211,58 @@ int bench_mel(int argc, char** argv) {
     sound_seconds += static_cast<double>(samples) / options.mel.sample_rate;
     spectrograms[i].resize(static_cast<std::size_t>(options.mel.n_mels * mel.frames(samples)));
   }
-  const auto rates = [&](const std::function<void()>& pass) {
-    pass();
-    std::vector<double> repeats;
-    for (int repeat = 0; repeat < kRepeats; ++repeat) {
-      const Clock::time_point start = Clock::now();
-      int passes = 0;
-      do {
-        pass();
-        ++passes;
-      } while (seconds_since(start) < options.seconds / (2 * kRepeats));
-      repeats.push_back(passes * sound_seconds / seconds_since(start));
-    }
-    return repeats;
-  };
   const std::string name = fmt::format("mel/n_fft{}/hop{}/mels{}/threads{}", options.mel.n_fft, options.mel.hop,
                                        options.mel.n_mels, options.threads);
-  print_measurement(name, "audio-s/s", rates(compute));
-  print_measurement(name + "/read", "audio-s/s", rates(read));
+  print_measurement(name, "audio-s/s", rates_of(compute, sound_seconds, options.seconds / 2));
+  print_measurement(name + "/read", "audio-s/s", rates_of(read, sound_seconds, options.seconds / 2));
+  return 0;
+}
+
+// ---- video: clips -> frames and mel spectrograms
+
+struct VideoBenchOptions {
+  std::string data_dir, parts = "all";
+  int frames = 8, size = 224, num_workers = 2;
+  bool key_frames_only = false;
+  double seconds = 10;
+};
+
+int bench_video(int argc, char** argv) {
+  VideoBenchOptions options;
+  programs::Cli cli("mmtrain_bench video",
+                    "Clips per second that become frames, sound of 16 kHz and its mel spectrogram.");
+  cli.add("data_dir", options.data_dir, "folder of video files");
+  cli.add("frames", options.frames, "frames of a clip, placed uniformly");
+  cli.add("size", options.size, "height and width of the frames");
+  cli.add("key_frames_only", options.key_frames_only, "take frames among the key frames, which decode alone");
+  cli.add("num_workers", options.num_workers, "threads, each with a clip of its own");
+  cli.add_choice("parts", options.parts, {"video", "audio", "all"}, "what is read of a clip");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.num_workers < 1) throw ConfigError("--num_workers must be positive");
+
+  const std::vector<std::filesystem::path> paths =
+      media_files(options.data_dir, "video", {".mp4", ".avi", ".mpg", ".mkv", ".webm"});
+  const media::VideoOptions video{.frames = options.frames,
+                                  .key_frames_only = options.key_frames_only,
+                                  .height = options.size,
+                                  .width = options.size};
+  const MelOptions mel_options;
+  const media::AudioOptions audio{.sample_rate = mel_options.sample_rate, .mono = true};
+  const media::MelSpectrogram mel(mel_options);
+  const auto read = [&](std::size_t i) {
+    if (options.parts == "video") {
+      media::read_video(paths[i], video);
+    } else if (options.parts == "audio") {
+      mel(media::read_audio(paths[i], audio).samples);
+    } else {
+      mel(media::read_clip(paths[i], video, audio).audio.samples);
+    }
+  };
+  const auto pass = [&] { spread(options.num_workers, paths.size(), read); };
+  print_measurement(fmt::format("video/{}/frames{}{}/size{}/workers{}", options.parts, options.frames,
+                                options.key_frames_only ? "/key" : "", options.size, options.num_workers),
+                    "clips/s", rates_of(pass, static_cast<double>(paths.size()), options.seconds));
   return 0;
 }
 
@@ -454,16 +508,17 @@ int run(int argc, char** argv) {
   if (what == "images") return bench_images(argc - 1, argv + 1);
   if (what == "mel") return bench_mel(argc - 1, argv + 1);
   if (what == "text") return bench_text(argc - 1, argv + 1);
+  if (what == "video") return bench_video(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
     std::puts(
-        "mmtrain_bench images|mel|text|step|scaling [options]\n"
+        "mmtrain_bench images|mel|video|text|step|scaling [options]\n"
         "  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
-  throw ConfigError(
-      fmt::format("the first argument says what to measure: images, mel, text, step or scaling; got '{}'", what));
+  throw ConfigError(fmt::format(
+      "the first argument says what to measure: images, mel, video, text, step or scaling; got '{}'", what));
 }
 
 }  // namespace

@@ -165,6 +165,14 @@ TEST_CASE("Skipping what is not needed does not change a pixel", "[media][video]
       CHECK(some.frames[i].pixels == all.frames[static_cast<std::size_t>(number_of(some.frames[i]))].pixels);
     }
   }
+  // Packets that do not stay in memory are read again.
+  for (const std::int64_t limit : {std::int64_t{1}, std::int64_t{20'000}}) {
+    const Video again = read_video(path, {.frames = 5, .memory_limit = limit});
+    for (const Image& frame : again.frames) {
+      CHECK(frame.pixels == all.frames[static_cast<std::size_t>(number_of(frame))].pixels);
+    }
+    CHECK(numbers_of(again) == std::vector{6, 18, 30, 42, 54});
+  }
   const Video span = read_video(path, {.frames = 0, .start = 1.0, .duration = 0.6});
   REQUIRE(span.frames.size() == 15);
   for (std::size_t i = 0; i < 15; ++i) CHECK(span.frames[i].pixels == all.frames[25 + i].pixels);

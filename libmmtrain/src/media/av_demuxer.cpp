@@ -125,7 +125,7 @@ AvDemuxer::AvDemuxer(const std::filesystem::path& path, double time_limit)
     throw DataError(error ? error.message() : "not a regular file");
   }
   format_->interrupt_callback = {&AvDemuxer::interrupted, this};
-  // A file is a file: names with a colon are no addresses, and playlists may not lead elsewhere.
+  // A file is a file: names with a colon are no addresses, and playlists do not reach into the network.
   AVDictionary* options = nullptr;
   av_dict_set(&options, "protocol_whitelist", "file", 0);
   const int opened = avformat_open_input(&format_, ("file:" + path.string()).c_str(), nullptr, &options);

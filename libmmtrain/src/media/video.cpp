@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <new>
 #include <optional>
 #include <string_view>
@@ -61,13 +62,19 @@ class FrameReader {
 
   void add(const AVPacket& packet) {
     // What the span's frames need starts at the last key frame before it.
-    if ((packet.flags & AV_PKT_FLAG_KEY) != 0 && packet.pts != AV_NOPTS_VALUE && packet.pts <= begin_) coded_.clear();
+    if ((packet.flags & AV_PKT_FLAG_KEY) != 0 && packet.pts != AV_NOPTS_VALUE && packet.pts <= begin_) {
+      coded_.clear();
+      held_ = 0;
+    }
     PacketPtr kept(av_packet_clone(&packet));
     if (kept == nullptr) throw std::bad_alloc();
     coded_.push_back({std::move(kept)});
+    held_ += packet.size;
+    if (held_ > options_.memory_limit) let_go();
   }
 
   Video finish() {
+    file_.select(/*video=*/true, /*audio=*/false);  // if it is to be read again
     Video video;
     if (!decode_by_packets(video)) {
       video = {};
@@ -79,6 +86,29 @@ class FrameReader {
   }
 
  private:
+  /// Keeps what packets say of themselves and drops what they hold.
+  void let_go() {
+    for (CodedFrame& frame : coded_) av_buffer_unref(&frame.packet->buf);
+    held_ = 0;
+  }
+
+  /// A packet with what it holds. Those let go are read again, cheapest in their order.
+  const AVPacket& packet(std::size_t i) {
+    const AVPacket& known = *coded_[i].packet;
+    if (known.buf != nullptr) return known;
+    const std::int64_t timestamp = known.pts != AV_NOPTS_VALUE ? known.pts : known.dts;
+    if (i != next_again_ && !file_.seek(stream_, timestamp)) {
+      throw DataError(fmt::format("more than {} bytes of video, and its format allows no jumps: read a shorter span",
+                                  options_.memory_limit));
+    }
+    while (file_.read(*again_)) {
+      if (again_->pts != known.pts || again_->dts != known.dts) continue;
+      next_again_ = i + 1;
+      return *again_;
+    }
+    throw DataError("a packet is not found again");
+  }
+
   bool in_span(std::int64_t pts) const { return pts >= begin_ && pts < end_; }
 
   /// The frames of the span in order of time, as indices into `coded_`; nothing where packets do not tell.
@@ -147,7 +177,7 @@ class FrameReader {
         // Nothing is predicted from a non-reference frame, so the results stay the same without those not wanted.
         const bool is_wanted = next == target || std::binary_search(needed.begin(), needed.end(), next);
         decoder.skip(is_wanted ? AVDISCARD_DEFAULT : AVDISCARD_NONREF);
-        decoder.decode(coded_[next].packet.get(), on_frame);
+        decoder.decode(&packet(next), on_frame);
       }
     }
     decoder.decode(nullptr, on_frame);
@@ -182,7 +212,7 @@ class FrameReader {
       if (options_.key_frames_only && frame.key_frame == 0) return;
       more = on_frame(frame, timestamp);
     };
-    for (std::size_t i = 0; i < coded_.size() && more; ++i) decoder.decode(coded_[i].packet.get(), take);
+    for (std::size_t i = 0; i < coded_.size() && more; ++i) decoder.decode(&packet(i), take);
     if (more) decoder.decode(nullptr, take);
   }
 
@@ -227,6 +257,9 @@ class FrameReader {
   const std::int64_t last_;         // no packet from here on belongs to it
   FrameScaler scaler_;
   std::vector<CodedFrame> coded_;
+  std::int64_t held_ = 0;  // bytes
+  const PacketPtr again_ = make_packet();
+  std::size_t next_again_ = SIZE_MAX;  // which packet the file gives next, if any was read again
 };
 
 void require(bool condition, std::string_view who, std::string_view rule, double value) {
@@ -241,6 +274,7 @@ void check(const VideoOptions& options, std::string_view who) {
           std::max(options.height, options.width));
   require(options.start >= 0 && std::isfinite(options.start), who, "start must be 0 s or later", options.start);
   require(options.time_limit > 0, who, "time_limit must be positive", options.time_limit);
+  require(options.memory_limit > 0, who, "memory_limit must be positive", static_cast<double>(options.memory_limit));
 }
 
 /// `audio` is null if it is not wanted.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct VideoOptions {
   double start = 0, duration = -1;
   /// Seconds after which a file is given up.
   double time_limit = 60;
+  /// Bytes of coded video kept in memory. A span with more is read twice, which only mp4 and Matroska files allow;
+  /// others are refused.
+  std::int64_t memory_limit = std::int64_t{1} << 28;
 };
 
 struct Video {

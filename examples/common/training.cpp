@@ -478,6 +478,31 @@ void load_pretrained(torch::nn::Module& module, const std::string& path) {
   mmtrain::log::info(fmt::format("Pretrained weights from {}: {}", path, report.summary()));
 }
 
+void print_setup(const TrainingOptions& options, const mmtrain::Config& config, const Loaders& loaders,
+                 const torch::nn::Module& net, const mmtrain::parallel::Strategy& strategy) {
+  using mmtrain::log::info;
+  for (const std::string& line : mmtrain::to_lines(mmtrain::collect_system_info())) info(line);
+  info("Configuration: " + config.dump());
+  const mmtrain::Dataset& train = loaders.train->dataset();
+  const std::vector<std::string> names = train.class_names();
+  const std::string test = loaders.test ? fmt::format(", {} test", loaders.test->dataset().size()) : "";
+  info(fmt::format("Samples: {} train, {} val{}, {} classes", train.size(), loaders.val->dataset().size(), test,
+                   names.size()));
+  if (const std::vector<std::int64_t> counts = mmtrain::class_counts(train); names.size() <= kListedClasses) {
+    std::string text;
+    for (std::size_t k = 0; k < names.size(); ++k) text += fmt::format("{}{} {}", k ? ", " : "", names[k], counts[k]);
+    info("Training samples by class: " + text);
+  }
+  info(fmt::format("Model parameters: {:.2f}M", static_cast<double>(mmtrain::count_parameters(net)) / 1e6));
+  info(strategy.description());
+  const std::int64_t ranks = strategy.world_size();
+  if (ranks == 1) info("single device, not parallel");
+  const auto here = static_cast<std::int64_t>(strategy.ranks().size());
+  const std::int64_t workers = loaders.train->options().num_workers;  // of this process
+  info(fmt::format("Batch {} per device, {} in all; workers {} per device, {} in all", options.batch_size,
+                   options.batch_size * ranks, workers / here, workers * (ranks / here)));
+}
+
 void print_summary(const torch::nn::Module& module) {
   std::int64_t total = 0, trainable = 0;
   say(fmt::format("{:<44} {:>22} {:>14}", "parameter", "shape", "elements"));

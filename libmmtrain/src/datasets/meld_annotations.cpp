@@ -25,6 +25,8 @@ std::optional<int> whole_number(std::string_view text) {
   return value;
 }
 
+constexpr double kMostOfAPart = 1e6;  // hours, minutes or seconds; also refuses inf and nan
+
 // `HH:MM:SS,mmm`, hours of one or two digits, with a comma or a dot; 0 for anything else.
 double seconds(std::string_view text) {
   double total = 0;
@@ -35,7 +37,7 @@ double seconds(std::string_view text) {
   for (int part = 0; part < 3; ++part) {
     double value = 0;
     const auto [next, error] = std::from_chars(at, end, value);
-    if (error != std::errc() || value < 0) return 0;
+    if (error != std::errc() || !(value >= 0 && value < kMostOfAPart)) return 0;
     total = 60 * total + value;
     if (part == 2) return next == end ? total : 0;
     if (next == end || *next != ':') return 0;

@@ -24,6 +24,7 @@
 #include "mmtrain/nn/gru.h"
 #include "mmtrain/nn/losses.h"
 #include "mmtrain/nn/random_context.h"
+#include "mmtrain/nn/spectral.h"
 #include "mmtrain/nn/transformer.h"
 #include "nn/context_key.h"
 #include "nn/keep_mask.h"
@@ -256,6 +257,20 @@ TEST_CASE("On CUDA dropout draws the masks of the CPU", "[.][gpu]") {
   const torch::Tensor on_cpu = nn::dropout(input, 0.3, 4);
   const RandomContext again(step);
   CHECK(nn::dropout(input.to(torch::kCUDA), 0.3, 4).cpu().equal(on_cpu));
+}
+
+TEST_CASE("On CUDA spectra and cepstra are those of the CPU", "[.][gpu]") {
+  const torch::Tensor waveforms = torch::randn({3, 16001});
+  nn::MelSpectrogram mel(MelOptions{.n_fft = 512, .hop = 128, .n_mels = 40});
+  nn::Mfcc mfcc;
+  const torch::Tensor energies = mel->forward(waveforms), cepstra = mfcc->forward(waveforms);
+  mel->to(torch::kCUDA);
+  mfcc->to(torch::kCUDA);
+  const torch::Tensor on_device = waveforms.to(torch::kCUDA);
+  CHECK(torch::allclose(mel->forward(on_device).cpu(), energies, 1e-4, 1e-4 * energies.max().item<double>()));
+  CHECK(torch::allclose(mfcc->forward(on_device).cpu(), cepstra, 1e-4, 1e-4 * cepstra.abs().max().item<double>()));
+  const torch::Tensor short_one = on_device.slice(1, 0, 57);
+  CHECK(torch::allclose(mfcc->forward(short_one).cpu(), nn::Mfcc()->forward(short_one.cpu()), 1e-3, 1e-2));
 }
 
 TEST_CASE("all floating-point types see the same mask", "[nn][dropout]") {

@@ -322,8 +322,7 @@ std::vector<std::string> awkward_numbers() {
       const double middle = (static_cast<double>(low) + std::nextafter(low, 2 * low)) / 2;
       std::snprintf(text, sizeof text, "%.*g", kind == 3 ? 17 : 19, middle);
     }
-    texts.emplace_back(text);
-    if (i % 2 == 0) texts.back().insert(0, "-");
+    texts.emplace_back(i % 2 == 0 ? "-" : "").append(text);
   }
   return texts;
 }

@@ -8,6 +8,7 @@
 #include <mmtrain/device/system_info.h>
 #include <mmtrain/io/atomic_file.h>
 #include <mmtrain/io/state_dict.h>
+#include <mmtrain/models/pretrained.h>
 #include <mmtrain/models/registry.h>
 #include <mmtrain/optim/adam.h>
 #include <mmtrain/optim/param_groups.h>
@@ -248,7 +249,11 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("find_unused_parameters", find_unused_parameters, "let parameters be left out of a step on some ranks");
   cli.add_optional("resume", resume, "auto", "go on with a run: its directory, or the newest of this name");
   cli.add("evaluate", evaluate, "evaluate this checkpoint or weights file and end");
-  cli.add("pretrained", pretrained, "start from the weights of this checkpoint or safetensors file, where names fit");
+  cli.add(
+      "pretrained", pretrained,
+      "start from the weights of this checkpoint, safetensors or .pth file, where names fit; torchvision's resnet18 "
+      "fits the visual encoder");
+  cli.add_words("freeze", freeze, "beginnings of the names of parameters that are not trained");
   cli.add("limit_train_batches", limit_train_batches, "batches of an epoch, 0: all");
   cli.add("limit_val_batches", limit_val_batches, "batches of a validation, 0: all");
   cli.add("cache", cache, "decode-once cache: auto, off, a folder, or a .safetensors file");
@@ -467,35 +472,10 @@ mmtrain::Loss make_loss(const TrainingOptions& options, const std::vector<std::i
 }
 
 void load_pretrained(torch::nn::Module& module, const std::string& path) {
+  // Where torchvision's resnet18 belongs in the emotion net.
   const mmtrain::LoadReport report =
-      mmtrain::load_state_dict(module, mmtrain::load_weights(path), {.strict = false, .partial = true});
-  if (report.loaded.empty()) throw mmtrain::DataError(fmt::format("--pretrained {}: no name fits the model", path));
+      mmtrain::load_pretrained(module, mmtrain::load_weights(path), {"visual_encoder.backbone."});
   mmtrain::log::info(fmt::format("Pretrained weights from {}: {}", path, report.summary()));
-}
-
-void print_setup(const TrainingOptions& options, const mmtrain::Config& config, const Loaders& loaders,
-                 const torch::nn::Module& net, const mmtrain::parallel::Strategy& strategy) {
-  using mmtrain::log::info;
-  for (const std::string& line : mmtrain::to_lines(mmtrain::collect_system_info())) info(line);
-  info("Configuration: " + config.dump());
-  const mmtrain::Dataset& train = loaders.train->dataset();
-  const std::vector<std::string> names = train.class_names();
-  const std::string test = loaders.test ? fmt::format(", {} test", loaders.test->dataset().size()) : "";
-  info(fmt::format("Samples: {} train, {} val{}, {} classes", train.size(), loaders.val->dataset().size(), test,
-                   names.size()));
-  if (const std::vector<std::int64_t> counts = mmtrain::class_counts(train); names.size() <= kListedClasses) {
-    std::string text;
-    for (std::size_t k = 0; k < names.size(); ++k) text += fmt::format("{}{} {}", k ? ", " : "", names[k], counts[k]);
-    info("Training samples by class: " + text);
-  }
-  info(fmt::format("Model parameters: {:.2f}M", static_cast<double>(mmtrain::count_parameters(net)) / 1e6));
-  info(strategy.description());
-  const std::int64_t ranks = strategy.world_size();
-  if (ranks == 1) info("single device, not parallel");
-  const auto here = static_cast<std::int64_t>(strategy.ranks().size());
-  const std::int64_t workers = loaders.train->options().num_workers;  // of this process
-  info(fmt::format("Batch {} per device, {} in all; workers {} per device, {} in all", options.batch_size,
-                   options.batch_size * ranks, workers / here, workers * (ranks / here)));
 }
 
 void print_summary(const torch::nn::Module& module) {
@@ -532,6 +512,7 @@ mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const Ru
 mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
                              torch::Device device, std::int64_t batches) {
   model->module().to(device);
+  mmtrain::freeze(model->module(), options.freeze);
   mmtrain::RankParts parts{model, make_optimizer(model->module(), options), step_options(options, device)};
   parts.step.sync_batchnorm = options.sync_bn;
   parts.step.reducer.find_unused_parameters = options.find_unused_parameters;

@@ -25,6 +25,7 @@ namespace programs {
 /// The common flags of the training programs; a program sets its own defaults before `declare`.
 struct TrainingOptions {
   std::string data_dir, output_dir, name, device = "auto", resume, evaluate, pretrained, cache = "auto";
+  std::vector<std::string> freeze;
   std::string optimizer = "adam", scheduler = "none", amp = "off", class_weights = "none";
   std::int64_t epochs = 1, batch_size = 64;
   int num_workers = 4;

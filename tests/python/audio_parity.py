@@ -198,6 +198,8 @@ def check_files(check):
         sound = 0.8 * np.sin(2 * np.pi * 220 * (1 + np.arange(channels)) * t) + 0.01 * rng.standard_normal((1, channels))
         soundfile.write(path, sound, rate, subtype=subtype)
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        if kind == "ogg" and channels == 6:
+            samples = samples[:, [0, 2, 1, 5, 3, 4]]  # soundfile has the order of the codec
         lossless = (kind, subtype) in exact
         check.add("format", np.float32([rate, channels]), 0, path, "format", 0, 0, 0, -1)
         name, tolerance = ("lossless files", 0) if lossless else ("lossy files", 1e-3)
@@ -209,9 +211,9 @@ def check_files(check):
         if channels == 2:
             mono = samples.mean(1, keepdims=True)
             check.add("mono", mono, 1e-6 if lossless else 1e-3, path, "read", 0, 1, 0, -1)
-        if channels == 6 and lossless:
+        if channels == 6:
             weights = np.array([0.5**0.5, 0.5**0.5, 1, 0, 0.5, 0.5]) / (2 * 0.5**0.5 + 2)
-            check.add("5.1 mono", (samples @ weights[:, None]).astype(np.float32), 1e-6, path, "read", 0, 1, 0, -1)
+            check.add("5.1 mono", (samples @ weights[:, None]).astype(np.float32), max(tolerance, 1e-6), path, "read", 0, 1, 0, -1)
             rows = torchaudio.functional.resample(torch.from_numpy(samples.T.copy()), rate, 16000).numpy().T
             check.add("6 channels at 16 kHz", rows, 1e-5, path, "read", 16000, 0, 0, -1)
 

@@ -231,24 +231,27 @@ class Dual(nn.Module):
     def __init__(self, num_classes=4, channels=6, d_model=192, num_heads=8, num_layers=4, d_ff=None, width=1.0):
         super().__init__()
         self.half = channels // 2
-        self.ppg = self.front_end(self.half, d_model, width)
-        self.imu = self.front_end(channels - self.half, d_model, width)
+        self.ppg = self.front_end(self.half, width)
+        self.imu = self.front_end(channels - self.half, width)
+        self.ppg_embedding = nn.Conv1d(scaled(128, width), d_model, 1)
+        self.imu_embedding = nn.Conv1d(scaled(128, width), d_model, 1)
         self.fusion = nn.Conv1d(2 * d_model, d_model, 1)
         self.encoder = encoder(d_model, num_heads, num_layers, d_ff or 4 * d_model)
         self.fc = nn.Linear(d_model, num_classes)
 
     @staticmethod
-    def front_end(channels, d_model, width):
+    def front_end(channels, width):
         a, b = scaled(64, width), scaled(128, width)
         return nn.Sequential(
             nn.Conv1d(channels, a, 9, padding=4), nn.BatchNorm1d(a), nn.ReLU(),
             nn.Conv1d(a, b, 9, padding=4), nn.BatchNorm1d(b), nn.ReLU(),
-            nn.MaxPool1d(2), nn.Conv1d(b, d_model, 1),
+            nn.MaxPool1d(2),
         )  # fmt: skip
 
     def forward(self, series):
         x = series.transpose(1, 2)
-        joined = torch.cat([self.ppg(x[:, : self.half]), self.imu(x[:, self.half :])], dim=1)
+        ppg, imu = self.ppg(x[:, : self.half]), self.imu(x[:, self.half :])
+        joined = torch.cat([self.ppg_embedding(ppg), self.imu_embedding(imu)], dim=1)
         return self.fc(self.encoder(self.fusion(joined).transpose(1, 2)).mean(dim=1))
 
 

@@ -1,7 +1,6 @@
 #include "mmtrain/datasets/generate_emotion.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,11 +10,11 @@
 #include <numeric>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "core/parallel_for.h"
+#include "datasets/new_directory.h"
 #include "datasets/talking_face.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/random.h"
@@ -323,28 +322,10 @@ void Generator::write_annotations(const Split& split, const std::vector<Row>& ro
 
 GeneratedEmotion generate_emotion(const fs::path& directory, const GenerateEmotionOptions& options) {
   check(options);
-  const fs::path target = fs::absolute(directory.has_filename() ? directory : directory.parent_path());
-  std::error_code error;
-  if (fs::exists(target, error) && !fs::is_empty(target, error)) {
-    throw ConfigError(
-        fmt::format("[generate_emotion] '{}' is there already and not empty: name a new directory", target.string()));
-  }
-  const fs::path growing = target.parent_path() / fmt::format(".{}.{}.tmp", target.filename().string(), ::getpid());
-  try {
-    fs::remove_all(growing);
-    const GeneratedEmotion made = Generator(growing, options).run();
-    fs::rename(growing, target);
-    return made;
-  } catch (const fs::filesystem_error& failure) {
-    fs::remove_all(growing, error);
-    const std::string text =
-        fmt::format("[generate_emotion] cannot make '{}': {}", target.string(), failure.code().message());
-    if (failure.code() == std::errc::no_space_on_device) throw Error(text);
-    throw ConfigError(text);
-  } catch (...) {
-    fs::remove_all(growing, error);
-    throw;
-  }
+  GeneratedEmotion made;
+  detail::make_directory("generate_emotion", directory,
+                         [&](const fs::path& growing) { made = Generator(growing, options).run(); });
+  return made;
 }
 
 }  // namespace mmtrain::datasets

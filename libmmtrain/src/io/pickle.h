@@ -35,8 +35,8 @@ struct PickleValue {
   Kind kind = Kind::none;
   std::int64_t integer = 0;
   double real = 0;
-  std::string text;
-  std::vector<std::uint32_t> items;
+  std::string text = {};
+  std::vector<std::uint32_t> items = {};
 };
 
 struct Pickle {

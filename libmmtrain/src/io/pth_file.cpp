@@ -181,12 +181,13 @@ class PthReader {
   void check_extent(const std::string& name, const torch::Tensor& base, std::int64_t offset,
                     const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& strides) const {
     // A tensor may repeat its storage (stride 0), but not to more bytes than the whole file has.
-    const auto most = static_cast<__int128>(file_->bytes().size());
-    __int128 elements = 1, last = offset;
+    __extension__ typedef __int128 Wide;  // no product of two 64-bit numbers overflows
+    const auto most = static_cast<Wide>(file_->bytes().size());
+    Wide elements = 1, last = offset;
     const bool empty = std::find(sizes.begin(), sizes.end(), 0) != sizes.end();
     for (std::size_t d = 0; d < sizes.size() && !empty; ++d) {
       elements *= sizes[d];
-      last += static_cast<__int128>(sizes[d] - 1) * strides[d];
+      last += static_cast<Wide>(sizes[d] - 1) * strides[d];
       if (elements > most || last >= base.numel()) break;
     }
     if (empty ? offset > base.numel() : last >= base.numel() || elements * base.element_size() > most) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <system_error>
 
 #include "media/audio_convert.h"
@@ -58,6 +59,36 @@ void read_frames(SNDFILE* file, std::int64_t frames, Audio& audio) {
   }
 }
 
+/// Where Ogg's codecs, which put the centre second, have the channels of a WAV file; nothing where the order is the
+/// same.
+std::span<const int> ogg_channels(int channels) {
+  static constexpr int k3[] = {0, 2, 1}, k5[] = {0, 2, 1, 3, 4}, k6[] = {0, 2, 1, 5, 3, 4};
+  static constexpr int k7[] = {0, 2, 1, 6, 5, 3, 4}, k8[] = {0, 2, 1, 7, 5, 6, 3, 4};
+  switch (channels) {
+    case 3:
+      return k3;
+    case 5:
+      return k5;
+    case 6:
+      return k6;
+    case 7:
+      return k7;
+    case 8:
+      return k8;
+    default:
+      return {};
+  }
+}
+
+void reorder_channels(Audio& audio, std::span<const int> sources) {
+  if (sources.empty()) return;
+  std::vector<float> frame(sources.size());
+  for (auto at = audio.samples.begin(); at != audio.samples.end(); at += audio.channels) {
+    for (std::size_t i = 0; i < frame.size(); ++i) frame[i] = at[sources[i]];
+    std::copy(frame.begin(), frame.end(), at);
+  }
+}
+
 /// Errors hold the reason alone.
 Audio read(const std::filesystem::path& path, const AudioOptions& options) {
   std::error_code missing;
@@ -84,6 +115,7 @@ Audio read(const std::filesystem::path& path, const AudioOptions& options) {
   std::int64_t frames = info.frames - start;
   if (options.duration >= 0) frames = std::min(frames, in_frames(options.duration));
   read_frames(file.get(), frames, audio);
+  if ((info.format & SF_FORMAT_TYPEMASK) == SF_FORMAT_OGG) reorder_channels(audio, ogg_channels(audio.channels));
   return audio;
 }
 

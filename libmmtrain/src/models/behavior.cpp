@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/pooling.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "mmtrain/core/error.h"
 #include "mmtrain/models/options.h"
+#include "mmtrain/nn/conv1d.h"
 #include "models/checks.h"
 
 namespace mmtrain::models {
@@ -90,19 +92,29 @@ torch::Tensor sinusoids(std::int64_t length, std::int64_t features) {
   return torch::stack({angles.sin(), angles.cos()}, 2).flatten(1).narrow(1, 0, features);
 }
 
+// Channels of the front ends' last convolutions.
+std::int64_t front_end_channels(const BehaviorOptions& options) { return scaled(128, options.cnn_width); }
+
 torch::nn::Sequential front_end(std::int64_t channels, const BehaviorOptions& options) {
   constexpr std::int64_t kKernel = 9;
   torch::nn::Sequential layers;
-  for (const std::int64_t reference : {64, 128}) {
-    const std::int64_t out = scaled(reference, options.cnn_width);
-    layers->push_back(torch::nn::Conv1d(torch::nn::Conv1dOptions(channels, out, kKernel).padding(kKernel / 2)));
+  for (const std::int64_t out : {scaled(64, options.cnn_width), front_end_channels(options)}) {
+    layers->push_back(nn::Conv1d(torch::nn::Conv1dOptions(channels, out, kKernel).padding(kKernel / 2)));
     layers->push_back(nn::BatchNorm1d(out));
-    layers->push_back(relu());
+    layers->push_back(torch::nn::ReLU());  // not in place: the batch norm gives a view
     channels = out;
   }
   layers->push_back(torch::nn::MaxPool1d(2));
-  layers->push_back(torch::nn::Conv1d(torch::nn::Conv1dOptions(channels, options.d_model, 1)));
   return layers;
+}
+
+torch::nn::Conv1d pointwise(std::int64_t in_channels, std::int64_t out_channels) {
+  return torch::nn::Conv1d(torch::nn::Conv1dOptions(in_channels, out_channels, 1));
+}
+
+// A convolution over single rows, as the product it is: [B,T,C] -> [B,T,C'].
+torch::Tensor apply_pointwise(const torch::nn::Conv1d& conv, const torch::Tensor& rows) {
+  return torch::linear(rows, conv->weight.squeeze(2), conv->bias);
 }
 
 }  // namespace
@@ -217,19 +229,24 @@ BehaviorDualImpl::BehaviorDualImpl(const BehaviorOptions& options_)
 void BehaviorDualImpl::reset() {
   ppg = register_module("ppg", front_end(options.channels / 2, options));
   imu = register_module("imu", front_end(options.channels - options.channels / 2, options));
-  fusion =
-      register_module("fusion", torch::nn::Conv1d(torch::nn::Conv1dOptions(2 * options.d_model, options.d_model, 1)));
+  ppg_embedding = register_module("ppg_embedding", pointwise(front_end_channels(options), options.d_model));
+  imu_embedding = register_module("imu_embedding", pointwise(front_end_channels(options), options.d_model));
+  fusion = register_module("fusion", pointwise(2 * options.d_model, options.d_model));
   encoder = register_module("encoder", make_encoder(options));
   fc = register_module("fc", torch::nn::Linear(options.d_model, options.num_classes));
 }
 
 torch::Tensor BehaviorDualImpl::forward(const torch::Tensor& series) {
   require_series(series, options, "BehaviorDual");
-  const torch::Tensor rows = series.transpose(1, 2);  // [B,channels,T]
   const std::int64_t first = options.channels / 2;
-  const torch::Tensor joined = torch::cat(
-      {ppg->forward(rows.narrow(1, 0, first)), imu->forward(rows.narrow(1, first, options.channels - first))}, 1);
-  return fc(encoder(fusion(joined).transpose(1, 2)).mean(1));
+  const auto embed = [&](torch::nn::Sequential& net, const torch::nn::Conv1d& embedding, std::int64_t begin,
+                         std::int64_t count) {
+    const torch::Tensor channels = series.narrow(2, begin, count).transpose(1, 2);  // [B,count,T]
+    return apply_pointwise(embedding, net->forward(channels).transpose(1, 2));
+  };
+  const torch::Tensor joined =
+      torch::cat({embed(ppg, ppg_embedding, 0, first), embed(imu, imu_embedding, first, options.channels - first)}, 2);
+  return fc(encoder(apply_pointwise(fusion, joined)).mean(1));
 }
 
 }  // namespace mmtrain::models

@@ -8,7 +8,8 @@
 
 namespace mmtrain::media {
 
-/// Sound as floats in -1..1 (files of floats may exceed it), channels interleaved: `[frames, channels]`.
+/// Sound as floats in -1..1 (files of floats may exceed it), channels interleaved in the order of WAV files (front left
+/// and right, centre, low frequency, back ...): `[frames, channels]`.
 struct Audio {
   int sample_rate = 0;  ///< Hz
   int channels = 0;

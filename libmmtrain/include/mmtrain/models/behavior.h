@@ -2,6 +2,7 @@
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
@@ -128,7 +129,7 @@ class MMTRAIN_API BehaviorDualImpl : public torch::nn::Cloneable<BehaviorDualImp
 
   BehaviorOptions options;  ///< with the sizes that were 0 settled
   torch::nn::Sequential ppg{nullptr}, imu{nullptr};
-  torch::nn::Conv1d fusion{nullptr};
+  torch::nn::Conv1d ppg_embedding{nullptr}, imu_embedding{nullptr}, fusion{nullptr};
   nn::TransformerEncoder encoder{nullptr};
   torch::nn::Linear fc{nullptr};
 };

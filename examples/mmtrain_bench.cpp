@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
@@ -320,6 +321,29 @@ int bench_text(int argc, char** argv) {
   return 0;
 }
 
+// Reading, filtering, cutting and the spectra of sensor recordings: what happens before a net sees them.
+int bench_sensors(int argc, char** argv) {
+  std::string data_dir;
+  int threads = 2;
+  programs::Cli cli("mmtrain_bench sensors", "Recordings of sensors: files to scaled spectra of windows.");
+  cli.add("data_dir", data_dir, "folder of recordings");
+  cli.add("threads", threads, "threads");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (data_dir.empty()) throw ConfigError("--data_dir DIR is needed: a folder of recordings");
+  std::vector<double> rates;
+  for (int repeat = -1; repeat < kRepeats; ++repeat) {  // the first one warms the page cache
+    const Clock::time_point start = Clock::now();
+    const datasets::SensorData data = datasets::read_sensor_folders({data_dir}, {.threads = threads});
+    const datasets::SensorFeatures features(data.num_channels(), data.window_rows, data.rate);
+    std::vector<std::int64_t> all(data.windows.size());
+    std::iota(all.begin(), all.end(), 0);
+    datasets::SensorStatistics::of(data, all, features, threads);
+    if (repeat >= 0) rates.push_back(static_cast<double>(data.windows.size()) / seconds_since(start));
+  }
+  print_measurement(fmt::format("sensors/threads{}", threads), "windows/s", rates);
+  return 0;
+}
+
 // ---- step: a whole training step on data in memory
 
 struct StepOptions : programs::TrainingOptions {
@@ -509,16 +533,17 @@ int run(int argc, char** argv) {
   if (what == "mel") return bench_mel(argc - 1, argv + 1);
   if (what == "text") return bench_text(argc - 1, argv + 1);
   if (what == "video") return bench_video(argc - 1, argv + 1);
+  if (what == "sensors") return bench_sensors(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
     std::puts(
-        "mmtrain_bench images|mel|video|text|step|scaling [options]\n"
+        "mmtrain_bench images|mel|video|text|sensors|step|scaling [options]\n"
         "  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
   throw ConfigError(fmt::format(
-      "the first argument says what to measure: images, mel, video, text, step or scaling; got '{}'", what));
+      "the first argument says what to measure: images, mel, video, text, sensors, step or scaling; got '{}'", what));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <mmtrain/mmtrain.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <ctime>
@@ -11,8 +12,10 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -359,9 +362,7 @@ programs::RunPlan plan_pipeline(const Options& options, const Config& config, co
       programs::require_same_config(*taken_up, config);
       const auto before = Config::load(*taken_up / "config.json").get<std::int64_t>("epochs").value_or(0);
       if (fs::exists(*taken_up / "result.json") && before >= options.epochs) {
-        plan.finished = fs::exists(*taken_up / "result.json")
-                            ? std::optional(Config::load(*taken_up / "result.json").dump(-1))
-                            : std::nullopt;
+        plan.finished = Config::load(*taken_up / "result.json").dump(-1);
       } else {
         reopen_run(*taken_up);
         log::info("Resuming " + taken_up->string());
@@ -392,17 +393,14 @@ programs::RunPlan plan_part(const fs::path& directory, const Config& config, con
 // Everything that trainings share.
 class Pipeline {
  public:
-  Pipeline(const Options& options, const Config& config, const parallel::Strategy& strategy_ref,
-           std::shared_ptr<parallel::Strategy> strategy, std::shared_ptr<const datasets::SensorData> data,
-           fs::path run_dir)
+  Pipeline(const Options& options, const Config& config, std::shared_ptr<parallel::Strategy> strategy,
+           std::shared_ptr<const datasets::SensorData> data, fs::path run_dir = {})
       : options_(options),
         config_(config),
         strategy_(std::move(strategy)),
         data_(std::move(data)),
-        run_dir_(std::move(run_dir)),
-        is_main_(strategy_ref.is_main()) {}
+        run_dir_(std::move(run_dir)) {}
 
-  bool stopped() const { return signal_ != 0; }
   int signal() const { return signal_; }
 
   // Trains `name` on a split and tests it; nothing if a signal came.
@@ -418,7 +416,7 @@ class Pipeline {
     config.set("model", name);
     const programs::RunPlan plan = plan_part(directory, config, *strategy_);
     const programs::Preparation preparation = preparation_of(*features, statistics);
-    if (is_main_) write_file_atomic(directory / "preparation.json", preparation.to_config().dump() + "\n");
+    if (strategy_->is_main()) write_file_atomic(directory / "preparation.json", preparation.to_config().dump() + "\n");
 
     ModelResult result{.name = name};
     const RankFactory make_parts = [&, first = true](torch::Device on) mutable {
@@ -476,7 +474,6 @@ class Pipeline {
     return true;
   }
 
-  const fs::path& run_dir() const { return run_dir_; }
   void choose_lr_by_model(bool choose) { lr_by_model_ = choose; }
 
   std::shared_ptr<Model> build(const std::string& name) const {
@@ -571,7 +568,7 @@ class Pipeline {
   std::shared_ptr<parallel::Strategy> strategy_;
   std::shared_ptr<const datasets::SensorData> data_;
   fs::path run_dir_;
-  bool is_main_, lr_by_model_ = false;
+  bool lr_by_model_ = false;
   int signal_ = 0;
 };
 
@@ -642,7 +639,7 @@ int run(int argc, char** argv, OutOfMemoryContext& memory) {
   if (options.shuffle_labels) shuffle_labels(*data, split.train, options.seed);
 
   const Config config = cli.values();
-  Pipeline pipeline(options, config, *strategy, strategy, data, {});
+  const Pipeline pipeline(options, config, strategy, data);
   if (options.summary) {
     programs::print_summary(pipeline.build(options.models.front())->module());
     return 0;
@@ -656,7 +653,7 @@ int run(int argc, char** argv, OutOfMemoryContext& memory) {
   if (plan.finished) return strategy->is_main() ? programs::print_result(*plan.finished) : 0;
   std::optional<log::File> log_file;
   if (strategy->is_main()) log_file.emplace(plan.run_dir / "training.log");
-  Pipeline trainings(options, config, *strategy, strategy, data, plan.run_dir);
+  Pipeline trainings(options, config, strategy, data, plan.run_dir);
   trainings.choose_lr_by_model(!cli.given("lr"));
 
   std::vector<ModelResult> results;

@@ -75,7 +75,7 @@ TEST_CASE("Nets for sensors and emotion pick their inputs from a batch by name",
   INFO(name);
   const auto model = small(name);
   CHECK(model->forward(all_inputs()).sizes() == std::vector<std::int64_t>{kRows, 5});
-  const std::string missing = message_of<DataError>([&] { model->forward({}); });
+  const std::string missing = message_of<DataError>([&] { model->forward(NamedTensors()); });
   CHECK(contains(missing, "no input called"));
 }
 
@@ -168,8 +168,8 @@ TEST_CASE("With one modality the other is neither built nor read", "[models]") {
   options.modality = models::Modality::audio;
   models::EmotionRecognizer audio(options);
   const torch::Tensor image = torch::randn({2, 3, 32, 32}), mel = torch::randn({2, 64, 20});
-  CHECK(visual(image, {}).sizes() == std::vector<std::int64_t>{2, 5});
-  CHECK(audio({}, mel).sizes() == std::vector<std::int64_t>{2, 5});
+  CHECK(visual(image, torch::Tensor()).sizes() == std::vector<std::int64_t>{2, 5});
+  CHECK(audio(torch::Tensor(), mel).sizes() == std::vector<std::int64_t>{2, 5});
   for (const std::string& name : visual->named_parameters().keys()) CHECK_FALSE(contains(name, "audio"));
   for (const std::string& name : audio->named_parameters().keys()) CHECK_FALSE(contains(name, "visual"));
   NamedTensors inputs;

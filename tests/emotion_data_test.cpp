@@ -302,9 +302,9 @@ TEST_CASE("Every fault of the real collection is met: bad clips are named once, 
       INFO(k);
       CHECK(odd->labels()[static_cast<std::size_t>(k)] == plain->labels()[static_cast<std::size_t>(k)]);
       const auto before = fields_of(plain->source(), k), now = fields_of(odd->source(), k);
-      CHECK(now[0] == before[0]);
-      if (split != "train" || k != 2) CHECK(now[1] == before[1]);  // but the sound of the one with 5.1 channels
-      CHECK(now[2] == before[2]);
+      CHECK((now[0] == before[0]));
+      if (split != "train" || k != 2) CHECK((now[1] == before[1]));  // but the sound of the one with 5.1 channels
+      CHECK((now[2] == before[2]));
     }
   }
   const auto reasons = [&](const std::string& split) {
@@ -346,7 +346,7 @@ TEST_CASE("Long clips are looked at in their first seconds only", "[clips]") {
   const auto one = meld(dir.path() / "odd", "test", {}, brief), all = meld(dir.path() / "odd", "test", {}, whole);
   CHECK(mel_length(one->source(), longest) <= 102);
   CHECK(mel_length(one->source(), longest) >= 98);
-  CHECK(fields_of(one->source(), longest)[0] != fields_of(all->source(), longest)[0]);
+  CHECK((fields_of(one->source(), longest)[0] != fields_of(all->source(), longest)[0]));
 }
 
 TEST_CASE("Silence of digital zeros is no sound", "[clips]") {
@@ -374,7 +374,7 @@ TEST_CASE("Clips of the cache are those of the files", "[meld][cache]") {
              cached = meld(dir.path() / "odd", "train", {}, kClips, cache);
   const auto again = meld(dir.path() / "odd", "train", {}, kClips, cache);
   CHECK(dynamic_cast<const DecodeCache*>(&again->source()) != nullptr);
-  for (std::int64_t k = 0; k < 14; ++k) CHECK(fields_of(files->source(), k) == fields_of(again->source(), k));
+  for (std::int64_t k = 0; k < 14; ++k) CHECK((fields_of(files->source(), k) == fields_of(again->source(), k)));
   const Pass from_files = read_all(files), from_cache = read_all(again);
   CHECK(from_cache.ids == from_files.ids);
   REQUIRE(from_cache.errors.size() == from_files.errors.size());

@@ -42,10 +42,10 @@ TEST_CASE("Statistics are of the training windows, and bring them to scale", "[s
   for (Batch& batch : loader.epoch(0)) {
     const torch::Tensor series = batch.input("series"), spectrum = batch.input("stft");
     CHECK(series.sizes() == torch::IntArrayRef({train->size(), data->window_rows, 3}));
-    CHECK(series.mean({0, 1}).abs().max().item<double>() < 1e-4);
-    CHECK((series.std({0, 1}, false) - 1).abs().max().item<double>() < 1e-3);
-    CHECK(spectrum.mean({0, 3}).abs().max().item<double>() < 1e-3);
-    CHECK((spectrum.std({0, 3}, false) - 1).abs().max().item<double>() < 1e-2);
+    CHECK(series.mean(torch::IntArrayRef{0, 1}).abs().max().item<double>() < 1e-4);
+    CHECK((series.std(torch::IntArrayRef{0, 1}, false) - 1).abs().max().item<double>() < 1e-3);
+    CHECK(spectrum.mean(torch::IntArrayRef{0, 3}).abs().max().item<double>() < 1e-3);
+    CHECK((spectrum.std(torch::IntArrayRef{0, 3}, false) - 1).abs().max().item<double>() < 1e-2);
     CHECK(batch.target.max().item<std::int64_t>() == 1);
   }
   const SensorStatistics again = SensorStatistics::from_config(Config::parse(statistics.to_config().dump()));

@@ -34,7 +34,7 @@ using programs::ModelResult;
 
 constexpr const char* kProgram = "run_behavior_classification";
 constexpr std::int64_t kCpuBatch = 32, kQuickEpochs = 5, kQuickWindows = 400;
-constexpr double kDualLr = 3e-4;
+constexpr double kDualLr = 3e-4, kQuickLr = 1e-3;
 
 struct Options : programs::TrainingOptions {
   programs::BehaviorModelOptions model;
@@ -138,6 +138,7 @@ struct Options : programs::TrainingOptions {
     if (quick_start) {
       if (!cli.given("models")) models = {"cnn"};
       if (!cli.given("epochs")) epochs = kQuickEpochs;
+      if (!cli.given("lr")) lr = kQuickLr;
     }
     if (models.empty()) throw ConfigError("--models needs at least one of cnn, transformer, fusion, dual");
     const std::vector<std::string> known = model_names(ModelFamily::behavior);
@@ -654,7 +655,7 @@ int run(int argc, char** argv, OutOfMemoryContext& memory) {
   std::optional<log::File> log_file;
   if (strategy->is_main()) log_file.emplace(plan.run_dir / "training.log");
   Pipeline trainings(options, config, strategy, data, plan.run_dir);
-  trainings.choose_lr_by_model(!cli.given("lr"));
+  trainings.choose_lr_by_model(!cli.given("lr") && !options.quick_start);
 
   std::vector<ModelResult> results;
   for (const std::string& name : options.models) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "mmtrain/amp/autocast.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/models/behavior.h"
 #include "mmtrain/models/emotion.h"
@@ -219,6 +220,28 @@ TEST_CASE("Options and inputs that do not fit are errors that name the value", "
   NamedTensors series;
   series.insert("series", torch::randn({2, 40, 5}));
   CHECK(contains(message_of<ConfigError>([&] { transformer->forward(series); }), "[B,T,6], got [2,40,5]"));
+}
+
+TEST_CASE("Nets for sensors have finite gradients in bfloat16 on a CPU", "[models]") {
+  for (const std::string& name : model_names(ModelFamily::behavior)) {
+    INFO(name);
+    torch::manual_seed(3);
+    const std::shared_ptr<Model> net = small(name, /*dropout=*/false);
+    NamedTensors inputs = all_inputs();
+    inputs["stft"] = torch::randn({kRows, 6, 129, 5});  // the last maps have one column
+    const auto gradients = [&](bool half) {
+      net->module().zero_grad();
+      const amp::Autocast autocast(c10::kCPU, c10::kBFloat16, half);
+      net->forward(inputs).to(torch::kFloat).square().sum().backward();
+      double sum = 0;
+      for (const torch::Tensor& parameter : net->module().parameters()) {
+        if (parameter.grad().defined()) sum += parameter.grad().square().sum().item<double>();
+      }
+      return std::sqrt(sum);
+    };
+    const double expected = gradients(false);
+    CHECK(gradients(true) == Approx(expected).epsilon(0.2));
+  }
 }
 
 TEST_CASE("Series longer than any before get positions of their own", "[models]") {

@@ -1,3 +1,4 @@
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -192,6 +193,9 @@ TEST_CASE("Broken recordings are counted and named, the others are used", "[sens
   write_text(folder / "\xB6\xFA\xB5\xC0-\xBF\xC8\xCB\xD4\xB9\xB2\x31\x30\xC3\xEB.txt", recording(1000));
   fs::create_directory(folder / "耳道-咳嗽folder.txt");
   fs::create_symlink(folder, folder / "loop");
+  REQUIRE(::mkfifo((folder / "耳道-咳嗽3.txt").c_str(), 0600) == 0);
+  write_text(folder / "耳道-咳嗽4.txt", "");
+  fs::resize_file(folder / "耳道-咳嗽4.txt", std::uintmax_t{2} << 30);  // 2 GB that take no room
 
   const SensorData data = read_sensor_folders({dir.path()});
   CHECK(mentions(data, "咀嚼", "4 malformed lines"));
@@ -202,7 +206,9 @@ TEST_CASE("Broken recordings are counted and named, the others are used", "[sens
   CHECK(mentions(data, "咳嗽2", "channel ppg_infrared never changes"));
   CHECK(mentions(data, "咳嗽2", "channel imu_x is saturated"));
   CHECK(mentions(data, "咳嗽2", "rows without a number"));
-  CHECK(data.skipped_files == 4);
+  CHECK(mentions(data, "咳嗽3", "no regular file"));
+  CHECK(mentions(data, "咳嗽4", "2048 MB is more than a recording has"));
+  CHECK(data.skipped_files == 6);
   CHECK(data.malformed_lines == 4 + 143);
   CHECK(data.recordings.size() == 4);
   CHECK(std::count_if(data.recordings.begin(), data.recordings.end(), [](const SensorRecording& one) {

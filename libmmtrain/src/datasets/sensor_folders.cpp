@@ -203,6 +203,7 @@ class FolderReader {
       }
     }
     std::error_code error;
+    if (!fs::is_regular_file(file.path, error)) return item.skip("it is no regular file");
     const std::uintmax_t bytes = fs::file_size(file.path, error);
     if (!error && bytes > options_.max_file_bytes) {
       item.skip(fmt::format("{} MB is more than a recording has (the limit is {} MB)", bytes >> 20,

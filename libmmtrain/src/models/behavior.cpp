@@ -1,5 +1,6 @@
 #include "mmtrain/models/behavior.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <torch/nn/modules/activation.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <optional>
 
 #include "mmtrain/core/error.h"
 #include "mmtrain/models/options.h"
@@ -136,6 +138,10 @@ torch::Tensor SpectralEncoderImpl::forward(const torch::Tensor& stft) {
     throw ConfigError(fmt::format("[SpectralEncoder] the transform must be [B,{},bins,frames], got [{}]",
                                   options.channels, fmt::join(stft.sizes(), ",")));
   }
+  // oneDNN's gradients of strided bfloat16 convolutions overflow where a map has one column, as the last maps here
+  // have: on a CPU this part computes in float32.
+  std::optional<c10::impl::ExcludeDispatchKeyGuard> in_float;
+  if (stft.is_cpu()) in_float.emplace(c10::autocast_dispatch_keyset);
   const torch::Tensor pooled = backbone->features(stft);
   return pooled * channel_attention->fc->forward(pooled);
 }

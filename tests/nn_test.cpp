@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -972,6 +973,17 @@ TEST_CASE("Conv1d equals the stock layer, with batch norm behind it too", "[nn][
       }
     }
   }
+}
+
+TEST_CASE("a Conv1d in a Sequential is cloned with its values", "[nn][conv1d]") {
+  torch::nn::Sequential net(nn::Conv1d(9, 16, 3));
+  const auto copy = std::dynamic_pointer_cast<torch::nn::SequentialImpl>(net->clone());
+  const torch::Tensor x = torch::randn({2, 9, 12});
+  CHECK(torch::equal(copy->forward(x), net->forward(x)));
+  CHECK_FALSE(copy->parameters()[0].is_alias_of(net->parameters()[0]));
+  std::ostringstream text;
+  text << *net;
+  CHECK(text.str().find("mmtrain::nn::Conv1d(9, 16, kernel_size=3") != std::string::npos);
 }
 
 TEST_CASE("what follows a Conv1d keeps its channels last in memory", "[nn][conv1d]") {

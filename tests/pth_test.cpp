@@ -307,7 +307,7 @@ TEST_CASE("opcodes out of place are refused", "[io][pth]") {
                                  "\x80\x09"s,
                                  global("collections", "OrderedDict") + "(K\1tR"s}) {
     const std::string reason = refusal(archive(bad));
-    INFO(reason);
+    INFO(bad << ": " << reason);
     CHECK(reason.find("[pth] ") == 0);
   }
 }

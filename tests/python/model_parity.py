@@ -93,7 +93,7 @@ def check_fresh_weights(settings, files, inputs):
     model.load_state_dict(files["fresh"], strict=True)
     for key, expected in spread.items():
         actual = files["fresh"][key].std().item()
-        assert abs(actual / expected - 1) < 0.15, f"{key}: initial spread {actual}, Python's {expected}"
+        assert abs(actual - expected) <= 0.15 * expected, f"{key}: initial spread {actual}, Python's {expected}"
     logits = model.eval()(*read(settings["model"], inputs)).detach()
     return parity.worst_error({"logits": logits}, {"logits": files["result"]["fresh.logits"]})
 

@@ -1,10 +1,11 @@
+#include "datasets/sensor_reader.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
 
-#include "datasets/sensor_reader.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/datasets/sensor_folders.h"
 #include "mmtrain/media/filters.h"

@@ -38,6 +38,7 @@ class Unpickler {
       }
     }
     result_.top = pop();
+    if (!stack_.empty() || !marks_.empty()) reject("byte {}: values are left over", position_);
     return std::move(result_);
   }
 

@@ -1,3 +1,5 @@
+#include "report/panels.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,7 +8,6 @@
 #include "mmtrain/core/error.h"
 #include "mmtrain/io/atomic_file.h"
 #include "report/axis.h"
-#include "report/panels.h"
 
 namespace mmtrain {
 namespace {

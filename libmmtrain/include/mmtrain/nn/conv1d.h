@@ -4,6 +4,7 @@
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
 
+#include <cstdint>
 #include <ostream>
 
 #include "mmtrain/core/export.h"
@@ -17,9 +18,12 @@ namespace mmtrain::nn {
 /// strides are those of `[B,L',C']`. The kernels read whole vectors of channels, and activations, pooling and
 /// `nn::BatchNorm1d` keep that order. The results are views: do not change them in place, which autograd allows but
 /// pays with a copy. On other devices it is the stock layer.
-class MMTRAIN_API Conv1dImpl : public torch::nn::Conv1dImpl {
+class MMTRAIN_API Conv1dImpl : public torch::nn::ConvNdImpl<1, Conv1dImpl> {
  public:
-  using torch::nn::Conv1dImpl::Conv1dImpl;
+  Conv1dImpl(std::int64_t in_channels, std::int64_t out_channels, torch::ExpandingArray<1> kernel_size)
+      : Conv1dImpl(torch::nn::Conv1dOptions(in_channels, out_channels, kernel_size)) {}
+  /// Throws as `torch::nn::Conv1d` does for options that do not fit together.
+  explicit Conv1dImpl(const torch::nn::Conv1dOptions& options_);
 
   torch::Tensor forward(const torch::Tensor& input);
   void pretty_print(std::ostream& stream) const override;

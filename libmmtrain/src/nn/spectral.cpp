@@ -77,6 +77,7 @@ void MelSpectrogramImpl::pretty_print(std::ostream& stream) const {
 torch::Tensor MelSpectrogramImpl::forward(const torch::Tensor& waveforms) {
   return by_rows("MelSpectrogram", waveforms, [&](const torch::Tensor& rows) {
     const torch::Tensor frames = frames_of(rows.to(window.scalar_type()), options.stft());
+    if (frames.numel() == 0) return frames.new_zeros({frames.size(0), options.n_mels, frames.size(1)});
     const torch::Tensor spectrum = at::fft_rfft(frames * window);
     const torch::Tensor energy = options.power == 1 ? spectrum.abs() : at::view_as_real(spectrum).square().sum(-1);
     return compressed(at::matmul(energy, filters).transpose(-1, -2), options);

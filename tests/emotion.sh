@@ -32,7 +32,7 @@ expect 0 'result {' "${train[@]}" --name first --save_freq 1
 says '^result \{.*"test_f1_weighted":'
 says 'Samples: 30 train, 8 val, 9 test, 7 classes'
 says 'single device, not parallel'
-says 'First batch: image \[8,3,32,32\] Float, mel \[8,64,80\] Float, target \[8\] Long, on cpu'
+says 'First batch: image \[[78],3,32,32\] Float, mel \[[78],64,80\] Float, target \[[78]\] Long, on cpu'
 [[ $(grep -c 'skipped .*mp4: ' output.txt) -eq 4 ]] || fail "the bad clips were not named once each"
 for clip in train_splits/dia4_utt0 train_splits/dia5_utt0 dev_splits_complete/dia1_utt0 \
   output_repeated_splits_test/dia1_utt0; do

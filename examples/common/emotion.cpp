@@ -270,8 +270,10 @@ int train_emotion(int argc, char** argv, const EmotionProgram& program, OutOfMem
   seed_all(options.seed);
   apply_runtime({.deterministic = options.deterministic});
 
-  const Loaders loaders = make_loaders(options, *strategy, open_split(options, "train"), open_split(options, "dev"),
-                                       open_split(options, "test"));
+  // One after the other, so that the first thing wrong is the first thing said.
+  const std::shared_ptr<const Dataset> train_set = open_split(options, "train"), val_set = open_split(options, "dev"),
+                                       test_set = open_split(options, "test");
+  const Loaders loaders = make_loaders(options, *strategy, train_set, val_set, test_set);
   const auto of_data = static_cast<std::int64_t>(loaders.train->dataset().class_names().size());
   if (options.num_classes != 0 && options.num_classes < of_data) {
     throw ConfigError(fmt::format("--num_classes {}: the data has {} classes", options.num_classes, of_data));

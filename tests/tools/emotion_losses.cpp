@@ -1,5 +1,6 @@
 // C++ side of tests/python/emotion_losses.py: decodes a training split in MELD's layout and trains on it for a few
-// steps. Leaves the decoded clips (a cache), the first weights, the order of the batches and the losses behind.
+// steps. Leaves the decoded clips (a cache), what the net is given of them, the first weights, the order of the batches
+// and the losses behind.
 //
 //     emotion_losses DATA OUT STEPS FRAMES IMAGE_SIZE MEL_FRAMES D_MODEL WIDTH FUSION BATCH DOUBLE
 
@@ -47,6 +48,18 @@ Batch as_double(const Batch& batch) {
   return result;
 }
 
+// What the net is given of every clip, in order.
+void add_inputs(StateDict& output, const std::shared_ptr<const Dataset>& data) {
+  DataLoader loader(data, std::make_shared<SequentialSampler>(data->size()), {.batch_size = 16});
+  std::vector<torch::Tensor> images, mels;
+  for (const Batch& batch : loader.epoch(0)) {
+    images.push_back(batch.input("image").clone());
+    mels.push_back(batch.input("mel").clone());
+  }
+  output.insert("image", torch::cat(images));
+  output.insert("mel", torch::cat(mels));
+}
+
 void run(const Arguments& to_do) {
   if (!fs::exists(to_do.data)) {
     datasets::generate_emotion(to_do.data, {.seed = 1, .train = 42, .dev = 7, .test = 7, .train_speakers = 4});
@@ -68,10 +81,11 @@ void run(const Arguments& to_do) {
                                                                {.prefix = "", .lr = kLrFusion}}),
                                     optim::AdamOptions(kLrFusion).weight_decay(kDecay));
   TrainStep step(models::as_model(net), optimizer, cross_entropy_loss(), {.clip_norm = kClip});
-  DataLoader loader(
-      data, std::make_shared<RandomSampler>(data->size(), 3),
-      {.batch_size = to_do.batch, .num_workers = 1, .drop_last = true, .bad_samples = BadSamplePolicy::skip});
+  DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 3),
+                    {.batch_size = to_do.batch, .num_workers = 1, .drop_last = true});
   net->train();
+  StateDict output;
+  add_inputs(output, data);
   std::vector<torch::Tensor> losses, ids, targets;
   for (std::int64_t epoch = 0; static_cast<std::int64_t>(losses.size()) < to_do.steps; ++epoch) {
     for (const Batch& batch : loader.epoch(epoch)) {
@@ -82,7 +96,6 @@ void run(const Arguments& to_do) {
       targets.push_back(batch.target.clone());
     }
   }
-  StateDict output;
   output.insert("losses", torch::stack(losses));
   output.insert("ids", torch::stack(ids));
   output.insert("targets", torch::stack(targets));

@@ -76,6 +76,17 @@ media::Image half(const media::Image& image, ClipSide side) {
   return media::crop(image.view(), {0, side == ClipSide::left ? 0 : image.width - width, image.height, width});
 }
 
+// What is wrong, without the name of the file: whoever reports a sample names it.
+std::string reason_of(const DataError& error, const ClipFile& clip) {
+  const std::string text = error.what();
+  for (const fs::path& file : {clip.video, clip.audio}) {
+    const std::string name = file.string() + ": ";
+    const std::size_t place = text.find(name);
+    if (!file.empty() && place != text.npos) return text.substr(place + name.size());
+  }
+  return text;
+}
+
 std::string file_state(const fs::path& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return "missing";
@@ -165,7 +176,13 @@ std::span<const std::span<const std::byte>> ClipFiles::read(std::int64_t index, 
   const ClipFile& clip = impl_->clips.at(static_cast<std::size_t>(index));
   if (!clip.problem.empty()) throw DataError(clip.problem);
   const ClipOptions& options = impl_->options;
-  const media::Clip decoded = impl_->decode(clip);
+  const media::Clip decoded = [&] {
+    try {
+      return impl_->decode(clip);
+    } catch (const DataError& error) {
+      throw DataError(reason_of(error, clip));
+    }
+  }();
   const std::size_t frame_bytes = times({options.frames, options.image_size, options.image_size, 3});
   const std::size_t mel_values = times({options.mel_bins, options.mel_frames});
   // The spectrogram comes first, where it is aligned.

@@ -40,10 +40,10 @@ void draw(Canvas& canvas, const PlotBars& bars, Point corner) {
   for (const auto& row : bars.values) {
     for (const double value : row) highest = std::isfinite(value) ? std::max(highest, value) : highest;
   }
-  const Axis axis = fit_axis(0, highest > 0 ? highest : 1, 6, 0.06);
+  Axis axis = fit_axis(0, highest > 0 ? highest : 1, 6, 0.06);
+  axis.low = 0;  // bars stand on the frame
   const auto height_of = [&](double value) { return axis.position(std::max(0.0, value)) * frame.height; };
   for (const double tick : axis.ticks()) {
-    if (tick < 0) continue;
     const double y = std::round(frame.bottom() - height_of(tick));
     canvas.fill({frame.left, y, frame.width, 1}, kGrid);
     canvas.text({frame.left - 9, y + 0.5}, axis.label(tick), {.size = kTickSize, .x = AlignX::right});

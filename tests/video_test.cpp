@@ -317,8 +317,10 @@ TEST_CASE("Pictures that the decoder had to guess are refused", "[media][video]"
 TEST_CASE("The writer gives the same bytes for the same input and refuses what it cannot write", "[media][video]") {
   const Folder folder;
   const Audio sound = sweep(1, 2);
-  CHECK(read_bytes(write_numbered(folder / "a.mp4", 30, sound)) ==
-        read_bytes(write_numbered(folder / "b.mp4", 30, sound)));
+  const std::vector<char> first = read_bytes(write_numbered(folder / "a.mp4", 30, sound));
+  const std::vector<char> second = read_bytes(write_numbered(folder / "b.mp4", 30, sound));
+  REQUIRE(first.size() == second.size());
+  CHECK(std::mismatch(first.begin(), first.end(), second.begin()).first - first.begin() == std::ssize(first));
   CHECK(std::distance(fs::directory_iterator(folder / ""), {}) == 2);
 
   const std::vector<Image> frames = {numbered(0), numbered(1)};
@@ -409,7 +411,8 @@ TEST_CASE("200 cut or damaged files are read or refused with a reason, each in l
     write_bytes(path, bytes);
     const auto begin = std::chrono::steady_clock::now();
     try {
-      CHECK(read(path));
+      const bool complete = read(path);
+      CHECK(complete);
       ++well;
     } catch (const DataError& error) {
       const std::string text = error.what();

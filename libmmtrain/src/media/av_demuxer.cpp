@@ -130,7 +130,10 @@ AvDemuxer::AvDemuxer(const std::filesystem::path& path, double time_limit)
   av_dict_set(&options, "protocol_whitelist", "file", 0);
   const int opened = avformat_open_input(&format_, ("file:" + path.string()).c_str(), nullptr, &options);
   av_dict_free(&options);
-  if (opened < 0) throw DataError(describe("cannot be opened as media", opened));  // it has freed format_
+  if (opened < 0) {  // format_ is freed
+    check_time();
+    throw DataError(describe("cannot be opened as media", opened));
+  }
   try {
     find_streams();
     probe_start();

@@ -138,9 +138,10 @@ class PictureWriter {
     context.colorspace = AVCOL_SPC_SMPTE170M;
     context.color_primaries = AVCOL_PRI_SMPTE170M;
     context.color_trc = AVCOL_TRC_SMPTE170M;
-    av_opt_set(context.priv_data, "preset", "veryfast", 0);  // of x264; MPEG-4 has no such option
-    // Without it, one clip in four comes out otherwise when it is written again.
-    av_opt_set(context.priv_data, "x264-params", "no-mbtree=1", 0);
+    // Of x264; MPEG-4 has no such options. Its macroblock tree looks at memory that nobody has written (with AVX2 and
+    // narrow pictures), and then bytes differ from run to run.
+    av_opt_set(context.priv_data, "preset", "veryfast", 0);
+    av_opt_set(context.priv_data, "mbtree", "0", 0);
     stream_.open();
 
     scaler_ = sws_getContext(first.width, first.height, AV_PIX_FMT_RGB24, first.width, first.height, context.pix_fmt,

@@ -243,8 +243,8 @@ class Dual(nn.Module):
     def front_end(channels, width):
         a, b = scaled(64, width), scaled(128, width)
         return nn.Sequential(
-            nn.Conv1d(channels, a, 9, padding=4), nn.BatchNorm1d(a), nn.ReLU(),
-            nn.Conv1d(a, b, 9, padding=4), nn.BatchNorm1d(b), nn.ReLU(),
+            nn.Conv1d(channels, a, 9, padding=4, bias=False), nn.BatchNorm1d(a), nn.ReLU(),
+            nn.Conv1d(a, b, 9, padding=4, bias=False), nn.BatchNorm1d(b), nn.ReLU(),
             nn.MaxPool1d(2),
         )  # fmt: skip
 

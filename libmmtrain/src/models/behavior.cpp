@@ -101,7 +101,7 @@ torch::nn::Sequential front_end(std::int64_t channels, const BehaviorOptions& op
   constexpr std::int64_t kKernel = 9;
   torch::nn::Sequential layers;
   for (const std::int64_t out : {scaled(64, options.cnn_width), front_end_channels(options)}) {
-    layers->push_back(nn::Conv1d(torch::nn::Conv1dOptions(channels, out, kKernel).padding(kKernel / 2)));
+    layers->push_back(nn::Conv1d(torch::nn::Conv1dOptions(channels, out, kKernel).padding(kKernel / 2).bias(false)));
     layers->push_back(nn::BatchNorm1d(out));
     layers->push_back(torch::nn::ReLU());  // not in place: the batch norm gives a view
     channels = out;

@@ -118,9 +118,9 @@ class MMTRAIN_API BehaviorFusionImpl : public torch::nn::Cloneable<BehaviorFusio
 TORCH_MODULE(BehaviorFusion);
 
 /// One convolutional front end for each half of the channels (with six: light sensors, motion sensors): convolutions 64
-/// and 128 over 9 rows with batch norm and ReLU, max-pool 2, a convolution over 1 row to `d_model`. The two results,
-/// joined, go through another convolution over 1 row, encoder layers without positions, mean over time and one linear
-/// layer. Takes the series `[B,T,channels]`, T of at least 2.
+/// and 128 over 9 rows, without bias, with batch norm and ReLU, max-pool 2, a convolution over 1 row to `d_model`. The
+/// two results, joined, go through another convolution over 1 row, encoder layers without positions, mean over time and
+/// one linear layer. Takes the series `[B,T,channels]`, T of at least 2.
 class MMTRAIN_API BehaviorDualImpl : public torch::nn::Cloneable<BehaviorDualImpl> {
  public:
   explicit BehaviorDualImpl(const BehaviorOptions& options_ = {});

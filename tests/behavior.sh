@@ -70,7 +70,7 @@ done
 expect 0 'result {' "${run[@]}" --config gpu_config.json --epochs 1 --name guide
 expect 0 '"early_stopping_patience": 7' "$bin/run_behavior_classification" --config guide/config.json --print-config
 echo '{"dataloader_params": {"num_worker": 3}}' >unknown.json
-expect 2 "'num_workers'" "${run[@]}" --config unknown.json
+expect 2 "'dataloader_params.num_workers'" "${run[@]}" --config unknown.json
 
 # Events, cross-validation with one person left out each, and the report on everything.
 expect 0 'over 3 folds' "${run[@]}" --data-dir data --event-config --models cnn --epochs 1 --split-by person --cv-folds 3 \

@@ -26,7 +26,7 @@ TEST_CASE("Statistics are of the training windows, and bring them to scale", "[s
   auto data = std::make_shared<SensorData>(read_sensor_folders({dir.path()}, {.window_seconds = 2}));
   const SensorSplit split = split_windows(*data, {.by = SplitBy::person, .test_size = 0.3, .val_size = 0.3});
   const auto features = std::make_shared<SensorFeatures>(3, data->window_rows, data->rate);
-  CHECK(features->bins() == 65);  // 200 rows hold two segments of 128, nearly
+  CHECK(features->bins() == 33);  // 200 rows hold two segments of 64, but not of 128
   const SensorStatistics statistics = SensorStatistics::of(*data, split.train, *features, 1);
   CHECK(SensorStatistics::of(*data, split.train, *features, 3).spectrum_mean == statistics.spectrum_mean);
   // What the test holds changes nothing.

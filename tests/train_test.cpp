@@ -409,10 +409,12 @@ TEST_CASE("A resumed run knows the loss of the last validation", "[train][resume
   const auto plateau = [](std::int64_t epochs, const fs::path& run_dir) {
     return TrainerOptions{.epochs = epochs, .val_interval = 3, .run_dir = run_dir};
   };
+  Run whole(plateau(12, {}));
+  const FitResult unbroken = whole.fit();
   { Run(plateau(6, dir / "parts")).fit(); }
-  Run again(plateau(12, dir / "parts")), whole(plateau(12, {}));
+  Run again(plateau(12, dir / "parts"));
   again.trainer.resume(dir / "parts" / "checkpoints" / "last");
-  const FitResult resumed = again.fit(), unbroken = whole.fit();
+  const FitResult resumed = again.fit();
   require_equal(state_dict(*again.net), state_dict(*whole.net));
   CHECK(resumed.best_epoch == unbroken.best_epoch);
 }

@@ -16,7 +16,7 @@ class RankTrainer {
  public:
   RankTrainer(RankParts parts, Loss loss, torch::Device device);
 
-  /// Trains on `batch`, number `number` of its epoch, which is on the device, and counts it.
+  /// Trains on `batch`, number `number` of the run, which is on the device, and counts it.
   StepStatus train(const Batch& batch, std::int64_t number, const RowPlace& place, bool completes, StepStatus status);
   /// Completes a step whose last batch never came.
   void finish_step() { count(step_.finish()); }

@@ -162,7 +162,7 @@ struct Trainer::Impl {
   StepStatus train_batch(Batch loaded, std::int64_t batches, StepStatus status);
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
-  void require_finite_losses(const DataLoader& loader);
+  void require_finite_losses(const DataLoader& loader, std::int64_t batches);
   MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged);
   void close_epoch(DataLoader& loader, const MetricValues& trained, const std::optional<MetricValues>& validated,
                    double seconds);
@@ -254,7 +254,7 @@ StepStatus Trainer::Impl::train_batch(Batch loaded, std::int64_t batches, StepSt
       }
       first_batch_shown = true;
     }
-    const StepStatus told = ranks[i]->train(moved, batch - 1, shares[i].place, completes, status);
+    const StepStatus told = ranks[i]->train(moved, epoch * batches + batch - 1, shares[i].place, completes, status);
     if (i == 0) joint = told;
   });
   return joint;
@@ -288,7 +288,7 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
                                             100 * wait_seconds / train_seconds,
                                             format_bytes(memory_stats(main_rank().device()).allocated)));
       }
-      if (main_rank().device().is_cpu() || batch % options.log_interval == 0) require_finite_losses(loader);
+      if (main_rank().device().is_cpu() || batch % options.log_interval == 0) require_finite_losses(loader, batches);
       if (main_rank().step().is_accumulating()) continue;  // a signal waits for the step to be complete
       // Processes stop together, after the step before which one of them had its signal.
       if (strategy->has_processes() ? status.stop : StopSignals::received() != 0) {
@@ -312,14 +312,15 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
 }
 
 // A loss that stays infinite or no number will not come back: what is trained on says where to look.
-void Trainer::Impl::require_finite_losses(const DataLoader& loader) {
+void Trainer::Impl::require_finite_losses(const DataLoader& loader, std::int64_t batches) {
   if (options.max_broken_losses == 0) return;
   for (const auto& rank : ranks) {
     const torch::Tensor broken = rank->broken_losses().cpu();
     const auto in_a_row = std::llround(broken[0].item<double>());
     if (in_a_row < options.max_broken_losses) continue;
-    const std::int64_t number = std::llround(broken[1].item<double>());
-    const std::vector<std::int64_t> order = loader.sampler().indices(epoch);
+    const std::int64_t of_run = std::llround(broken[1].item<double>()), began = of_run / batches;
+    const std::int64_t number = of_run % batches;
+    const std::vector<std::int64_t> order = loader.sampler().indices(began);
     constexpr std::int64_t kNamed = 4;
     const auto rows_of_epoch = static_cast<std::int64_t>(order.size());
     const std::int64_t first = number * loader.options().batch_size;
@@ -331,7 +332,7 @@ void Trainer::Impl::require_finite_losses(const DataLoader& loader) {
     throw Error(
         fmt::format("[Trainer] the loss of {} batches in a row was infinite or no number, from batch {} of epoch "
                     "{} on ({}{}): {}",
-                    in_a_row, number + 1, epoch + 1, names, last - first > kNamed ? ", ..." : "", kRemedy));
+                    in_a_row, number + 1, began + 1, names, last - first > kNamed ? ", ..." : "", kRemedy));
   }
 }
 

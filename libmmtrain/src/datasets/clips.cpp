@@ -209,8 +209,8 @@ std::string ClipFiles::fingerprint() const {
   std::string text = fmt::format("clips 1 {} {} {} {} {}\n", options.frames, options.image_size, options.mel_bins,
                                  options.mel_frames, options.max_seconds);
   for (const ClipFile& clip : impl_->clips) {
-    text += fmt::format("{} {} {} {} {} {}\n", clip.video.string(), file_state(clip.video), clip.start, clip.duration,
-                        static_cast<int>(clip.side), clip.problem);
+    text += fmt::format("{} {} {} {} {} {}\n", fs::absolute(clip.video).lexically_normal().string(),
+                        file_state(clip.video), clip.start, clip.duration, static_cast<int>(clip.side), clip.problem);
     if (!clip.audio.empty()) text += fmt::format("+ {} {}\n", clip.audio.string(), file_state(clip.audio));
   }
   return text;

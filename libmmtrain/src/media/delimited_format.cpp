@@ -303,8 +303,9 @@ DelimitedFormat find_format(std::string_view text, const DelimitedOptions& optio
   const bool has_header = options.header == Header::yes ||
                           (options.header == Header::automatic && is_header(first, columns, syntax, only_line));
   // A separator behind each field ends the header too; otherwise the last column merely lacks its values.
-  const bool last_is_named = has_header && first.size() == columns.count && !first.back().text.empty();
-  if (columns.open_ended && !last_is_named) --columns.count;
+  const bool last_is_named =
+      has_header && !first.empty() && first.size() == columns.count && !first.back().text.empty();
+  if (columns.open_ended && columns.count > 0 && !last_is_named) --columns.count;
   if (options.columns == 0) format.columns = std::max<std::size_t>(1, columns.count);
   if (has_header) {
     const SampledLine& line = lines[0];

@@ -194,7 +194,8 @@ const char* DelimitedReader<T>::read_short_row(const char* p, T* row, Scratch& s
     if (kTexts && format_.is_text[column]) {
       const char* const begin = p;
       p = skip_text(p);
-      if (p == nullptr || (kBlankRuns && p == begin)) return nullptr;
+      // An empty line is no row, even where one text without letters would make one.
+      if (p == nullptr || ((kBlankRuns || columns_ == 1) && p == begin)) return nullptr;
       scratch.texts[column] = {begin, static_cast<std::size_t>(p - begin)};
     } else {
       p = read_short_number(p, mark_, other_mark_, row[column]);

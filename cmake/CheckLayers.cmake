@@ -13,7 +13,7 @@ set(media_library media datasets report)
 set(uses_core "")
 set(uses_device core)
 set(uses_io core)
-set(uses_media core)
+set(uses_media io) # files of text are mapped
 set(uses_batch device)
 set(uses_data batch io)
 set(uses_datasets data media)

@@ -12,10 +12,12 @@ readonly VENV=$MMTRAIN_HOME/venv
 readonly GPU_BUNDLE=.gpu-bundle
 
 # Debian 12's names; Ubuntu 24.04 has the same ones (not checked there).
-readonly BUILD_PACKAGES=(g++ make cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libgloo-dev libjpeg-dev libopencv-dev)
+readonly BUILD_PACKAGES=(g++ make cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libgloo-dev libjpeg-dev libopencv-dev
+  pkg-config libsndfile1-dev libfftw3-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev)
 readonly TEST_PACKAGES=(catch2 ccache)
 readonly VENV_PACKAGES=(python3 python3-venv)
 readonly FORMAT_PACKAGES=(clang-format-14)
+readonly FUZZ_PACKAGES=(g++ clang-14 libclang-rt-14-dev cmake ninja-build ccache nlohmann-json3-dev libfmt-dev)
 
 say() { printf '\n==> %s\n' "$*"; }
 
@@ -207,10 +209,11 @@ make bench         measure image loading and training steps (JSON lines)
 make gpu-bundle    collect in .gpu-bundle/ what the GPU tests need on a bare machine with LibTorch
 make gpu-check     run the GPU tests of .gpu-bundle/ here
 make asan, tsan    build and run the tests that sanitizers watch
+make fuzz          build the harnesses of tests/fuzz and run each for FUZZ_SECONDS (20)
 make format        format all sources; check-format only looks
 make clean         remove build folders and .gpu-bundle/
 Variables: BUILD_DIR (build), JOBS (cores), CMAKE_PREFIX_PATH or Torch_DIR (LibTorch), MMTRAIN_HOME (~/.cache/mmtrain),
-MMTRAIN_PYTHON (the Python that tests compare with).
+MMTRAIN_PYTHON (the Python that tests compare with), FUZZ_SECONDS, FUZZ_TARGET (one harness).
 TEXT
 }
 
@@ -274,6 +277,26 @@ sanitize() {
     ctest --test-dir "$BUILD_DIR" -L "$PRESET" --output-on-failure
 }
 
+# The harnesses are a project of their own: Clang builds the few sources without LibTorch in a minute. What they find to
+# be new stays in the build folder, for the next run.
+task_fuzz() {
+  need_packages "${FUZZ_PACKAGES[@]}"
+  BUILD_DIR=$BUILD_DIR-fuzz
+  say "Building the harnesses of tests/fuzz in $BUILD_DIR"
+  cmake -S tests/fuzz -B "$BUILD_DIR" -G Ninja -DCMAKE_CXX_COMPILER=clang++-14 --log-level=NOTICE
+  cmake --build "$BUILD_DIR" -j "$(jobs)"
+  local seeds name
+  for seeds in tests/fuzz/corpus/*; do
+    name=$(basename "$seeds")
+    [[ -z ${FUZZ_TARGET:-} || $FUZZ_TARGET == "$name" ]] || continue
+    say "Fuzzing $name for ${FUZZ_SECONDS:-20} s"
+    mkdir -p "$BUILD_DIR/corpus/$name" "$BUILD_DIR/findings"
+    attempt "Run it again with that file: $BUILD_DIR/${name}_fuzz FILE" \
+      "$BUILD_DIR/${name}_fuzz" -max_total_time="${FUZZ_SECONDS:-20}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
+      -print_final_stats=1 -artifact_prefix="$BUILD_DIR/findings/$name-" "$BUILD_DIR/corpus/$name" "$seeds"
+  done
+}
+
 task_bench() {
   prepare_build
   configure
@@ -322,7 +345,7 @@ prepare_tests_for_bundle() {
   BUILD_DIR=$BUILD_DIR-gpu
   need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
   find_torch
-  configure -DMMTRAIN_WITH_IMAGE=OFF
+  configure -DMMTRAIN_WITH_IMAGE=OFF -DMMTRAIN_WITH_AUDIO=OFF -DMMTRAIN_WITH_VIDEO=OFF
 }
 
 # Everything that the program loads but the other machine's LibTorch, driver and C++ run time.
@@ -373,7 +396,7 @@ formatter() {
 task_clean() {
   say "Removing $BUILD_DIR and $GPU_BUNDLE (generated data, runs and $MMTRAIN_HOME stay)"
   local folder
-  for folder in "$BUILD_DIR" "$BUILD_DIR"-{dev,gpu,asan,tsan}; do
+  for folder in "$BUILD_DIR" "$BUILD_DIR"-{dev,gpu,asan,tsan,fuzz}; do
     [[ ! -f $folder/CMakeCache.txt ]] || rm -rf -- "$folder"
   done
   rm -rf -- "$GPU_BUNDLE"

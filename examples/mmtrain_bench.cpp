@@ -1,12 +1,17 @@
 // Measures parts of the library. Prints one JSON line a measurement and nothing else on stdout.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mmtrain/mmtrain.h>
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
@@ -120,11 +125,231 @@ int bench_images(int argc, char** argv) {
   return 0;
 }
 
+// ---- mel: sound in memory -> mel spectrograms
+
+struct MelBenchOptions {
+  std::string data_dir;
+  MelOptions mel;
+  int threads = 1;
+  double seconds = 5;
+};
+
+// The files with one of the extensions in a folder of `kind` files.
+std::vector<std::filesystem::path> media_files(const std::string& folder, const std::string& kind,
+                                               const std::vector<std::string>& extensions) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw ConfigError(fmt::format("--data_dir DIR is needed, a folder of {} files; got '{}'", kind, folder));
+  }
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string extension = entry.path().extension().string();
+    if (std::find(extensions.begin(), extensions.end(), extension) != extensions.end()) paths.push_back(entry.path());
+  }
+  if (paths.empty()) {
+    throw DataError(fmt::format("no {} file ({}) in {}", kind, fmt::join(extensions, ", "), folder));
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+// Calls `work(i)` for all i below `count`, on `threads` threads.
+void spread(int threads, std::size_t count, const std::function<void(std::size_t)>& work) {
+  std::atomic<std::size_t> next{0};
+  const auto take = [&] {
+    for (std::size_t i = next++; i < count; i = next++) work(i);
+  };
+  std::vector<std::jthread> others;
+  for (int k = 1; k < threads; ++k) others.emplace_back(take);
+  take();
+}
+
+// Work per second in each of the repeats of `seconds` in all. One pass, which does `work`, warms up.
+std::vector<double> rates_of(const std::function<void()>& pass, double work, double seconds) {
+  pass();
+  std::vector<double> repeats;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    const Clock::time_point start = Clock::now();
+    int passes = 0;
+    do {
+      pass();
+      ++passes;
+    } while (seconds_since(start) < seconds / kRepeats);
+    repeats.push_back(passes * work / seconds_since(start));
+  }
+  return repeats;
+}
+
+int bench_mel(int argc, char** argv) {
+  MelBenchOptions options;
+  programs::Cli cli("mmtrain_bench mel", "Seconds of sound per second that become mel spectrograms.");
+  cli.add("data_dir", options.data_dir, "folder of sound files");
+  cli.add("n_fft", options.mel.n_fft, "samples of a transform");
+  cli.add("hop", options.mel.hop, "samples from frame to frame");
+  cli.add("n_mels", options.mel.n_mels, "mel bands");
+  cli.add("sample_rate", options.mel.sample_rate, "Hz; files of other rates are resampled while they are read");
+  cli.add("threads", options.threads, "threads, each with a file of its own");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.threads < 1) throw ConfigError("--threads must be positive");
+
+  const std::vector<std::filesystem::path> paths =
+      media_files(options.data_dir, "sound", {".wav", ".flac", ".ogg", ".mp3"});
+  const media::MelSpectrogram mel(options.mel);
+  std::vector<std::vector<float>> sounds(paths.size());
+  std::vector<std::vector<float>> spectrograms(paths.size());
+  const auto read = [&] {
+    spread(options.threads, paths.size(), [&](std::size_t i) {
+      sounds[i] = media::read_audio(paths[i], {.sample_rate = options.mel.sample_rate, .mono = true}).samples;
+    });
+  };
+  const auto compute = [&] {
+    spread(options.threads, paths.size(), [&](std::size_t i) { mel(sounds[i], spectrograms[i]); });
+  };
+  read();
+  double sound_seconds = 0;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const auto samples = static_cast<std::int64_t>(sounds[i].size());
+    sound_seconds += static_cast<double>(samples) / options.mel.sample_rate;
+    spectrograms[i].resize(static_cast<std::size_t>(options.mel.n_mels * mel.frames(samples)));
+  }
+  const std::string name = fmt::format("mel/n_fft{}/hop{}/mels{}/threads{}", options.mel.n_fft, options.mel.hop,
+                                       options.mel.n_mels, options.threads);
+  print_measurement(name, "audio-s/s", rates_of(compute, sound_seconds, options.seconds / 2));
+  print_measurement(name + "/read", "audio-s/s", rates_of(read, sound_seconds, options.seconds / 2));
+  return 0;
+}
+
+// ---- video: clips -> frames and mel spectrograms
+
+struct VideoBenchOptions {
+  std::string data_dir, parts = "all";
+  int frames = 8, size = 224, num_workers = 2;
+  bool key_frames_only = false;
+  double seconds = 10;
+};
+
+int bench_video(int argc, char** argv) {
+  VideoBenchOptions options;
+  programs::Cli cli("mmtrain_bench video",
+                    "Clips per second that become frames, sound of 16 kHz and its mel spectrogram.");
+  cli.add("data_dir", options.data_dir, "folder of video files");
+  cli.add("frames", options.frames, "frames of a clip, placed uniformly");
+  cli.add("size", options.size, "height and width of the frames");
+  cli.add("key_frames_only", options.key_frames_only, "take frames among the key frames, which decode alone");
+  cli.add("num_workers", options.num_workers, "threads, each with a clip of its own");
+  cli.add_choice("parts", options.parts, {"video", "audio", "all"}, "what is read of a clip");
+  cli.add("seconds", options.seconds, "length of the measurement in seconds");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (options.num_workers < 1) throw ConfigError("--num_workers must be positive");
+
+  const std::vector<std::filesystem::path> paths =
+      media_files(options.data_dir, "video", {".mp4", ".avi", ".mpg", ".mkv", ".webm"});
+  const media::VideoOptions video{.frames = options.frames,
+                                  .key_frames_only = options.key_frames_only,
+                                  .height = options.size,
+                                  .width = options.size};
+  const MelOptions mel_options;
+  const media::AudioOptions audio{.sample_rate = mel_options.sample_rate, .mono = true};
+  const media::MelSpectrogram mel(mel_options);
+  const auto read = [&](std::size_t i) {
+    if (options.parts == "video") {
+      media::read_video(paths[i], video);
+    } else if (options.parts == "audio") {
+      mel(media::read_audio(paths[i], audio).samples);
+    } else {
+      mel(media::read_clip(paths[i], video, audio).audio.samples);
+    }
+  };
+  const auto pass = [&] { spread(options.num_workers, paths.size(), read); };
+  print_measurement(fmt::format("video/{}/frames{}{}/size{}/workers{}", options.parts, options.frames,
+                                options.key_frames_only ? "/key" : "", options.size, options.num_workers),
+                    "clips/s", rates_of(pass, static_cast<double>(paths.size()), options.seconds));
+  return 0;
+}
+
+// ---- text: a recording as delimited text -> windows
+
+// Calls `work(first, last)` for equal shares of [0, count), each on a thread.
+void in_shares(int threads, std::int64_t count, const std::function<void(std::int64_t, std::int64_t)>& work) {
+  std::vector<std::jthread> pool;
+  for (int i = 0; i < threads; ++i) pool.emplace_back(work, count * i / threads, count * (i + 1) / threads);
+}
+
+// The windows of all columns, [windows, columns, length] as nets want them; returns how many there are.
+std::int64_t cut_windows(const media::Table& table, std::int64_t length, std::int64_t stride, int threads) {
+  const std::int64_t count = table.window_count(length, stride), columns = table.columns();
+  const auto windows = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(count * columns * length));
+  in_shares(threads, count, [&](std::int64_t first, std::int64_t last) {
+    float* out = windows.get() + first * columns * length;
+    for (std::int64_t i = first; i < last; ++i) {
+      const float* const window = table.window(i * stride, length).data();
+      for (std::int64_t column = 0; column < columns; ++column) {
+        for (std::int64_t row = 0; row < length; ++row) *out++ = window[row * columns + column];
+      }
+    }
+  });
+  return count;
+}
+
+int bench_text(int argc, char** argv) {
+  std::string file;
+  int threads = 2;
+  std::int64_t window = 128, stride = 64;
+  programs::Cli cli("mmtrain_bench text", "MB of text per second from a file to windows of floats in memory.");
+  cli.add("file", file, "recording as delimited text");
+  cli.add("threads", threads, "threads that parse");
+  cli.add("window", window, "rows of a window");
+  cli.add("stride", stride, "rows from one window to the next");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (file.empty()) throw ConfigError("--file FILE is needed: a recording as delimited text");
+  if (threads < 1 || window < 1 || stride < 1) throw ConfigError("--threads, --window and --stride must be positive");
+
+  const double megabytes = static_cast<double>(std::filesystem::file_size(file)) / 1e6;
+  std::vector<double> rates, read_rates;
+  for (int repeat = -1; repeat < kRepeats; ++repeat) {  // the first one warms the page cache
+    const Clock::time_point start = Clock::now();
+    const media::Table table = media::read_delimited(file, {.threads = threads});
+    const double read_seconds = seconds_since(start);
+    if (cut_windows(table, window, stride, threads) == 0) throw DataError("the file has no whole window: " + file);
+    if (repeat < 0) continue;
+    rates.push_back(megabytes / seconds_since(start));
+    read_rates.push_back(megabytes / read_seconds);
+  }
+  const std::string name = fmt::format("text/threads{}", threads);
+  print_measurement(name, "MB/s", rates);
+  print_measurement(name + "/reading", "MB/s", read_rates);
+  return 0;
+}
+
+// Reading, filtering, cutting and the spectra of sensor recordings: what happens before a net sees them.
+int bench_sensors(int argc, char** argv) {
+  std::string data_dir;
+  int threads = 2;
+  programs::Cli cli("mmtrain_bench sensors", "Recordings of sensors: files to scaled spectra of windows.");
+  cli.add("data_dir", data_dir, "folder of recordings");
+  cli.add("threads", threads, "threads");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (data_dir.empty()) throw ConfigError("--data_dir DIR is needed: a folder of recordings");
+  std::vector<double> rates;
+  for (int repeat = -1; repeat < kRepeats; ++repeat) {  // the first one warms the page cache
+    const Clock::time_point start = Clock::now();
+    const datasets::SensorData data = datasets::read_sensor_folders({data_dir}, {.threads = threads});
+    const datasets::SensorFeatures features(data.num_channels(), data.window_rows, data.rate);
+    std::vector<std::int64_t> all(data.windows.size());
+    std::iota(all.begin(), all.end(), 0);
+    datasets::SensorStatistics::of(data, all, features, threads);
+    if (repeat >= 0) rates.push_back(static_cast<double>(data.windows.size()) / seconds_since(start));
+  }
+  print_measurement(fmt::format("sensors/threads{}", threads), "windows/s", rates);
+  return 0;
+}
+
 // ---- step: a whole training step on data in memory
 
 struct StepOptions : programs::TrainingOptions {
   std::string model = "residual", memory_format = "channels_last";
   double width = 1.0, seconds = 10;
+  std::int64_t d_model = 0, num_heads = 0, num_layers = 0, d_ff = 0;
   int threads = 2;
   bool dropout = true;
 
@@ -136,21 +361,33 @@ struct StepOptions : programs::TrainingOptions {
   }
 };
 
-// The nets of the study and those of the Python benchmarks, by one name table.
+// The nets of the library and those of the Python benchmarks, by one name table.
 bench::BenchModel make_step_model(const StepOptions& options) {
   const auto& names = bench::bench_model_names();
   if (std::find(names.begin(), names.end(), options.model) != names.end()) {
     return bench::make_bench_model(options.model, options.dropout);
   }
-  const std::int64_t size = programs::kImageSize;
-  const ModelOptions net{.width = options.width, .image_size = size, .dropout = options.dropout};
-  return {make_model(options.model, net), {{"image", {3, size, size}}}, net.num_classes, 64};
+  ModelOptions net{.width = options.width, .image_size = programs::kImageSize, .dropout = options.dropout};
+  net.d_model = options.d_model;
+  net.num_heads = options.num_heads;
+  net.num_layers = options.num_layers;
+  net.d_ff = options.d_ff;
+  return bench::make_library_model(options.model, net);
 }
 
 std::vector<std::string> step_model_names() {
   std::vector<std::string> names = model_names();
   names.insert(names.end(), bench::bench_model_names().begin(), bench::bench_model_names().end());
   return names;
+}
+
+void declare_net(programs::Cli& cli, StepOptions& options) {
+  cli.add_choice("model", options.model, step_model_names(), "net");
+  cli.add("width", options.width, "factor on the channel counts of the library's nets");
+  cli.add("d_model", options.d_model, "features of the nets for sensors and emotion, 0: the reference");
+  cli.add("num_heads", options.num_heads, "attention heads of these, 0: the reference");
+  cli.add("num_layers", options.num_layers, "encoder layers of these, 0: the reference");
+  cli.add("d_ff", options.d_ff, "hidden features of their feed-forward parts, 0: the reference");
 }
 
 // Times of the parts of one step, in seconds.
@@ -179,8 +416,7 @@ StepTimes time_parts(Model& model, torch::optim::Optimizer& optimizer, const amp
 int bench_step(int argc, char** argv) {
   StepOptions options;
   programs::Cli cli("mmtrain_bench step", "Samples per second of a whole training step on random data in memory.");
-  cli.add_choice("model", options.model, step_model_names(), "net");
-  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  declare_net(cli, options);
   cli.add("batch_size", options.batch_size, "rows of a batch, 0: the net's usual number");
   cli.add("threads", options.threads, "threads an operator may use");
   cli.add_choice("optimizer", options.optimizer, {"sgd", "adam", "adamw"}, "optimizer");
@@ -240,8 +476,7 @@ int bench_scaling(int argc, char** argv) {
   ScalingOptions options;
   options.replicas = 2;
   programs::Cli cli("mmtrain_bench scaling", "Samples per second of training steps, all replicas together.");
-  cli.add_choice("model", options.model, step_model_names(), "net");
-  cli.add("width", options.width, "factor on the channel counts of the study's nets");
+  declare_net(cli, options);
   cli.add("batch_size", options.batch_size, "rows of each replica's batch, 0: the net's usual number");
   cli.add("replicas", options.replicas, "replicas on the CPU; 1: one device, without ranks");
   cli.add("threads_per_replica", options.threads_per_replica, "threads an operator of a replica may use");
@@ -295,13 +530,20 @@ int run(int argc, char** argv) {
   log::set_sink([](log::Level, std::string_view text) { fmt::print(stderr, "{}\n", text); });
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "images") return bench_images(argc - 1, argv + 1);
+  if (what == "mel") return bench_mel(argc - 1, argv + 1);
+  if (what == "text") return bench_text(argc - 1, argv + 1);
+  if (what == "video") return bench_video(argc - 1, argv + 1);
+  if (what == "sensors") return bench_sensors(argc - 1, argv + 1);
   if (what == "step") return bench_step(argc - 1, argv + 1);
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
-    std::puts("mmtrain_bench images|step|scaling [options]\n  (mmtrain_bench WHAT --help lists the options of one)");
+    std::puts(
+        "mmtrain_bench images|mel|video|text|sensors|step|scaling [options]\n"
+        "  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
-  throw ConfigError(fmt::format("the first argument says what to measure: images, step or scaling; got '{}'", what));
+  throw ConfigError(fmt::format(
+      "the first argument says what to measure: images, mel, video, text, sensors, step or scaling; got '{}'", what));
 }
 
 }  // namespace

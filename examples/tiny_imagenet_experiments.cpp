@@ -29,7 +29,7 @@ struct Options : programs::TrainingOptions {
   }
 
   void declare(programs::Cli& cli) {
-    cli.add_choice("model", model, model_names(), "net to train");
+    cli.add_choice("model", model, model_names(ModelFamily::image), "net to train");
     cli.add("width", width, "factor on all channel counts, 1: the reference");
     cli.add_choice("augment", augment, {"reference", "resized_crop_flip", "crop_flip", "none"},
                    "training transform: random resized crop, flip and color jitter; without jitter (the default with "
@@ -64,19 +64,6 @@ std::optional<MixOptions> mix_options(const Options& options, std::int64_t class
   if (!options.mixup && !options.cutmix) return std::nullopt;
   const MixKind kind = !options.cutmix ? MixKind::mixup : !options.mixup ? MixKind::cutmix : MixKind::either;
   return MixOptions{.kind = kind, .num_classes = classes};
-}
-
-void print_setup(const Options& options, const Config& config, const Dataset& train, const Dataset& val,
-                 const torch::nn::Module& net, const parallel::Strategy& strategy) {
-  for (const std::string& line : to_lines(collect_system_info())) log::info(line);
-  log::info("Configuration: " + config.dump());
-  log::info(fmt::format("Samples: {} train, {} val, {} classes", train.size(), val.size(), train.class_names().size()));
-  log::info(fmt::format("Model parameters: {:.2f}M", static_cast<double>(count_parameters(net)) / 1e6));
-  log::info(strategy.description());
-  const std::int64_t ranks = strategy.world_size();
-  if (ranks == 1) log::info("single device, not parallel");
-  log::info(fmt::format("Batch {} per device, {} in all; workers {} per device, {} in all", options.batch_size,
-                        options.batch_size * ranks, options.num_workers, options.num_workers * ranks));
 }
 
 int train(int argc, char** argv, OutOfMemoryContext& memory) {
@@ -133,11 +120,11 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
     const std::shared_ptr<Model> model = build();
     if (std::exchange(first, false)) {
       if (!options.pretrained.empty()) programs::load_pretrained(model->module(), options.pretrained);
-      print_setup(options, config, *train_set, *val_set, model->module(), *strategy);
+      programs::print_setup(options, config, loaders, model->module(), *strategy);
     }
     return programs::make_rank(options, model, on, loaders.train->size());
   };
-  TrainerOptions setup = programs::trainer_options(options, plan);
+  TrainerOptions setup = programs::trainer_options(options, plan, config, "tiny_imagenet_experiments");
   setup.mix = mix_options(options, classes);
   Trainer trainer(strategy, make_rank, programs::make_loss(options), setup);
   trainer.add(std::make_shared<ConsoleLogger>(options.print_every));

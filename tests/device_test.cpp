@@ -1,5 +1,7 @@
 #include <c10/util/Exception.h>
+#include <sys/resource.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -364,6 +366,23 @@ TEST_CASE("runtime switches are set, and set back", "[device]") {
   CHECK_THROWS_AS(apply_runtime({.threads = -1}), ConfigError);
   CHECK_THROWS_AS(apply_runtime({.matmul_precision = "low"}), ConfigError);
 }
+
+#ifdef __GLIBC__
+TEST_CASE("memory that tensors gave back is used again, not fetched from the system", "[device]") {
+  apply_runtime({});
+  const auto page_faults = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  constexpr std::int64_t kBytes = 48 << 20;
+  // The C library keeps some small remainders of aligned blocks apart, which takes fresh memory a few times.
+  for (int i = 0; i < 16; ++i) torch::ones({kBytes}, torch::kUInt8);
+  const auto before = page_faults();
+  for (int i = 0; i < 4; ++i) torch::ones({kBytes}, torch::kUInt8);
+  CHECK(page_faults() - before < kBytes / sysconf(_SC_PAGESIZE));  // four times as many otherwise
+}
+#endif
 
 TEST_CASE("one seed makes the same numbers again", "[device]") {
   seed_all(42);

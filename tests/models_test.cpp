@@ -87,7 +87,7 @@ TEST_CASE("Channels scale to the nearest multiple of 16, at least 16", "[models]
 }
 
 TEST_CASE("Every net gives one row of logits an image, at any width and class count", "[models]") {
-  const std::string name = GENERATE(from_range(model_names()));
+  const std::string name = GENERATE(from_range(model_names(ModelFamily::image)));
   const double width = GENERATE(0.05, 0.35);
   INFO(name << " at width " << width);
   const auto model = make_model(name, {.num_classes = 7, .width = width});
@@ -111,7 +111,7 @@ TEST_CASE("Parameters carry the names that the same attributes give in Python", 
 }
 
 TEST_CASE("Channels-last memory changes neither logits nor gradients", "[models]") {
-  const std::string name = GENERATE(from_range(model_names()));
+  const std::string name = GENERATE(from_range(model_names(ModelFamily::image)));
   INFO(name);
   torch::manual_seed(3);
   const ModelOptions options{.num_classes = 5, .width = 0.1, .dropout = false};
@@ -204,9 +204,16 @@ TEST_CASE("The same seed gives the same initial weights", "[models]") {
   CHECK_FALSE(torch::equal(weights(1), weights(2)));
 }
 
-TEST_CASE("The name table lists the five nets in the reference's order, then the linear one", "[models]") {
+TEST_CASE("The name table lists the five nets in the reference's order, then the linear one and the other families",
+          "[models]") {
   std::vector<std::string> expected = kReferenceNets;
   expected.emplace_back("linear");
+  CHECK(model_names(ModelFamily::image) == expected);
+  CHECK(model_names(ModelFamily::behavior) == std::vector<std::string>{"cnn", "transformer", "fusion", "dual"});
+  CHECK(model_names(ModelFamily::emotion) == std::vector<std::string>{"emotion"});
+  for (const ModelFamily family : {ModelFamily::behavior, ModelFamily::emotion}) {
+    for (const std::string& name : model_names(family)) expected.push_back(name);
+  }
   CHECK(model_names() == expected);
 }
 
@@ -220,7 +227,7 @@ TEST_CASE("An unknown model name is an error that names the nearest one", "[mode
 }
 
 TEST_CASE("Options out of range are errors that name the net and the value", "[models]") {
-  const std::string name = GENERATE(from_range(model_names()));
+  const std::string name = GENERATE(from_range(model_names(ModelFamily::image)));
   INFO(name);
   const auto refusal = [&name](const ModelOptions& options) {
     return config_error([&] { make_model(name, options); });

@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,11 +18,14 @@
 #include "mmtrain/core/cpu_features.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/nn/attention.h"
+#include "mmtrain/nn/batch_norm.h"
 #include "mmtrain/nn/checkpoint.h"
+#include "mmtrain/nn/conv1d.h"
 #include "mmtrain/nn/dropout.h"
 #include "mmtrain/nn/gru.h"
 #include "mmtrain/nn/losses.h"
 #include "mmtrain/nn/random_context.h"
+#include "mmtrain/nn/spectral.h"
 #include "mmtrain/nn/transformer.h"
 #include "nn/context_key.h"
 #include "nn/keep_mask.h"
@@ -254,6 +258,20 @@ TEST_CASE("On CUDA dropout draws the masks of the CPU", "[.][gpu]") {
   const torch::Tensor on_cpu = nn::dropout(input, 0.3, 4);
   const RandomContext again(step);
   CHECK(nn::dropout(input.to(torch::kCUDA), 0.3, 4).cpu().equal(on_cpu));
+}
+
+TEST_CASE("On CUDA spectra and cepstra are those of the CPU", "[.][gpu]") {
+  const torch::Tensor waveforms = torch::randn({3, 16001});
+  nn::MelSpectrogram mel(MelOptions{.n_fft = 512, .hop = 128, .n_mels = 40});
+  nn::Mfcc mfcc;
+  const torch::Tensor energies = mel->forward(waveforms), cepstra = mfcc->forward(waveforms);
+  mel->to(torch::kCUDA);
+  mfcc->to(torch::kCUDA);
+  const torch::Tensor on_device = waveforms.to(torch::kCUDA);
+  CHECK(torch::allclose(mel->forward(on_device).cpu(), energies, 1e-4, 1e-4 * energies.max().item<double>()));
+  CHECK(torch::allclose(mfcc->forward(on_device).cpu(), cepstra, 1e-4, 1e-4 * cepstra.abs().max().item<double>()));
+  const torch::Tensor short_one = on_device.slice(1, 0, 57);
+  CHECK(torch::allclose(mfcc->forward(short_one).cpu(), nn::Mfcc()->forward(short_one.cpu()), 1e-3, 1e-2));
 }
 
 TEST_CASE("all floating-point types see the same mask", "[nn][dropout]") {
@@ -894,4 +912,84 @@ TEST_CASE("checkpoints work with gradients that are asked for, frozen inputs and
   auto net = block_net();
   CHECK(config_error([&] { nn::checkpoint_sequential(net, 0, input); }).find("between 1 and the 20 layers") !=
         std::string::npos);
+}
+
+namespace {
+
+// Largest relative difference of output, gradients and running statistics between convolution + batch norm of ours and
+// of LibTorch, with the same weights.
+double conv1d_difference(const torch::nn::Conv1dOptions& options, const torch::Tensor& input, bool training = true) {
+  nn::Conv1d conv(options);
+  nn::BatchNorm1d norm(options.out_channels());
+  torch::nn::Conv1d stock_conv(options);
+  torch::nn::BatchNorm1d stock_norm(options.out_channels());
+  conv->to(input.scalar_type()), norm->to(input.scalar_type());
+  stock_conv->to(input.scalar_type()), stock_norm->to(input.scalar_type());
+  norm->train(training), stock_norm->train(training);
+  {
+    const torch::NoGradGuard no_grad;
+    for (const auto& item : stock_conv->named_parameters()) item.value().copy_(conv->named_parameters()[item.key()]);
+    norm->weight.uniform_(0.5, 2), norm->running_mean.normal_(), norm->running_var.uniform_(0.5, 2);
+    stock_norm->weight.copy_(norm->weight);
+    stock_norm->running_mean.copy_(norm->running_mean), stock_norm->running_var.copy_(norm->running_var);
+  }
+  const torch::Tensor x = input.clone().requires_grad_(), y = input.clone().requires_grad_();
+  const torch::Tensor out = torch::max_pool1d(torch::relu(norm(conv(x))), 2);
+  const torch::Tensor stock_out = torch::max_pool1d(torch::relu(stock_norm(stock_conv(y))), 2);
+  const torch::Tensor weights = torch::randn_like(stock_out);
+  (out * weights).sum().backward(), (stock_out * weights).sum().backward();
+
+  double worst = relative_difference(out.detach(), stock_out.detach());
+  const auto compare = [&](const torch::Tensor& a, const torch::Tensor& b) {
+    REQUIRE(a.sizes() == b.sizes());
+    // Where the true gradient is 0, as of a bias before batch norm, there is nothing to relate a difference to.
+    if (b.abs().max().item<double>() > 1e-3) worst = std::max(worst, relative_difference(a, b));
+  };
+  compare(x.grad(), y.grad());
+  for (const auto& item : stock_conv->named_parameters()) {
+    compare(conv->named_parameters()[item.key()].grad(), item.value().grad());
+  }
+  compare(norm->weight.grad(), stock_norm->weight.grad());
+  compare(norm->running_mean, stock_norm->running_mean);
+  compare(norm->running_var, stock_norm->running_var);
+  CHECK(norm->num_batches_tracked.item<std::int64_t>() == stock_norm->num_batches_tracked.item<std::int64_t>());
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("Conv1d equals the stock layer, with batch norm behind it too", "[nn][conv1d]") {
+  torch::manual_seed(3);
+  using Options = torch::nn::Conv1dOptions;
+  for (const bool training : {true, false}) {
+    for (const std::int64_t length : {64, 17, 7}) {
+      for (const Options& options : {Options(9, 16, 5).padding(2).bias(false), Options(9, 16, 3),
+                                     Options(9, 18, 3).stride(2).padding(1).groups(3),
+                                     Options(9, 16, 3).dilation(2).padding(torch::kSame), Options(9, 16, 1).stride(2),
+                                     Options(9, 1, 3), Options(9, 16, 3).padding(1).padding_mode(torch::kReflect)}) {
+        CAPTURE(training, length, options.kernel_size()->at(0), options.groups());
+        CHECK(conv1d_difference(options, torch::randn({3, 9, length}), training) < 1e-4);
+        CHECK(conv1d_difference(options, torch::randn({3, 9, length}, torch::kDouble), training) < 1e-10);
+      }
+    }
+  }
+}
+
+TEST_CASE("a Conv1d in a Sequential is cloned with its values", "[nn][conv1d]") {
+  torch::nn::Sequential net(nn::Conv1d(9, 16, 3));
+  const auto copy = std::dynamic_pointer_cast<torch::nn::SequentialImpl>(net->clone());
+  const torch::Tensor x = torch::randn({2, 9, 12});
+  CHECK(torch::equal(copy->forward(x), net->forward(x)));
+  CHECK_FALSE(copy->parameters()[0].is_alias_of(net->parameters()[0]));
+  std::ostringstream text;
+  text << *net;
+  CHECK(text.str().find("mmtrain::nn::Conv1d(9, 16, kernel_size=3") != std::string::npos);
+}
+
+TEST_CASE("what follows a Conv1d keeps its channels last in memory", "[nn][conv1d]") {
+  const torch::Tensor out =
+      torch::relu(nn::BatchNorm1d(16)(nn::Conv1d(torch::nn::Conv1dOptions(9, 16, 3))(ones({2, 9, 12}))));
+  CHECK(out.sizes() == torch::IntArrayRef{2, 16, 10});
+  CHECK(out.strides() == torch::IntArrayRef{160, 1, 16});
+  CHECK(torch::max_pool1d(out, 2).stride(1) == 1);
 }

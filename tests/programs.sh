@@ -135,6 +135,14 @@ expect 2 'cannot be written' "${train[@]}" --output_dir /proc/none
 [[ -e /dev/nvidia0 ]] || expect 2 "'cuda' was asked for" "${train[@]}" --device cuda
 
 expect 0 '"unit":"images/s"' "$bin/mmtrain_bench" images --data_dir data --seconds 0.5
+mkdir -p sounds # two seconds of noise
+{ printf 'RIFF\x24\xfa\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\0\xfa\0\0' && head -c 64000 /dev/urandom; } >sounds/noise.wav
+expect 0 '"name":"mel/n_fft400/hop160/mels64/threads1/read"' "$bin/mmtrain_bench" mel --data_dir sounds --seconds 0.2
+expect 2 'a folder of sound files' "$bin/mmtrain_bench" mel
+expect 2 'a folder of video files' "$bin/mmtrain_bench" video
+for row in {1..200}; do echo "$row;0,5;-1.25"; done >recording.txt
+expect 0 '"name":"text/threads2","value":' "$bin/mmtrain_bench" text --file recording.txt
+expect 2 'no whole window' "$bin/mmtrain_bench" text --file recording.txt --window 201
 expect 0 '"unit":"samples/s"' "$bin/mmtrain_bench" step --model residual --width 0.25 --batch_size 4 --seconds 0.2
 expect 0 'PASS' "$bin/test_multi_gpu" --width 0.25
 expect 0 '' "$bin/minimal"

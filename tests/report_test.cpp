@@ -249,6 +249,35 @@ TEST_CASE("a confusion matrix of any size is drawn, up to hundreds of classes", 
   CHECK(media::read_image(path).width < 600);
 }
 
+TEST_CASE("a figure holds charts of all kinds, row by row", "[report]") {
+  if (!draws()) return;
+  const TempDir directory;
+  const PlotPanel panel{.title = "Loss", .x_label = "Epoch", .y_label = "Loss", .series = {{"a", {1, 2}, {3, 1}}}};
+  const PlotBars bars{.title = "F1",
+                      .y_label = "F1",
+                      .groups = {"one", "two"},
+                      .series = {"a", "b"},
+                      .values = {{0.2, 0.1}, {0.9, kNan}}};
+  const PlotMatrix matrix{{{9, 0}, {0, 3}}, {"one", "two"}};
+  write_figure(directory / "figure.png", {panel, bars, matrix, bars}, 2);
+  const media::Image image = media::read_image(directory / "figure.png");
+  CHECK(image.width == 2 * 640);
+  CHECK(image.height == 2 * 460);
+  // The taller bar of the second series is in the right half, and the matrix below on the left.
+  const Found second = find(image, kVal, 0.5, 1);
+  const Found first = find(image, kTrain, 0.5, 1);
+  CHECK(second.count > 2 * first.count);
+  CHECK(find(image, kDarkest, 0, 0.5).y > 0.5);
+  CHECK(find(image, kDarkest, 0.5, 1).count == 0);
+
+  PlotBars torn = bars;
+  torn.values.pop_back();
+  CHECK_THROWS_AS(write_figure(directory / "torn.png", {torn}), ConfigError);
+  CHECK_THROWS_AS(write_figure(directory / "torn.png", {PlotMatrix{{{1}}, {}}}), ConfigError);
+  CHECK_THROWS_AS(write_figure(directory / "torn.png", {panel}, 0), ConfigError);
+  CHECK_FALSE(fs::exists(directory / "torn.png"));
+}
+
 TEST_CASE("charts refuse what does not fit and leave no torn file", "[report]") {
   if (!draws()) return;
   const TempDir dir;

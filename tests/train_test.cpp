@@ -4,8 +4,11 @@
 #include <sys/resource.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <set>
 
 #include "catch.h"
@@ -51,11 +54,13 @@ class Points final : public Dataset {
     const std::int64_t label = index % 3;
     for (float& value : slot.input<float>(0)) value = static_cast<float>(slot.random().normal());
     slot.input<float>(0)[static_cast<std::size_t>(label)] += 2.0F;
+    if (index == poisoned) slot.input<float>(0)[0] = std::numeric_limits<float>::infinity();
     slot.target<std::int64_t>()[0] = label;
   }
   std::vector<std::string> class_names() const override { return {"a", "b", "c"}; }
 
   std::set<std::int64_t> broken;
+  std::int64_t poisoned = -1;
 
  private:
   std::int64_t size_;
@@ -375,6 +380,74 @@ TEST_CASE("Early stopping ends a run that does not improve", "[train]") {
   REQUIRE(static_cast<std::int64_t>(result.history.size()) == result.best_epoch + 2);
 }
 
+TEST_CASE("Validation and checkpoints that stay come at their intervals", "[train]") {
+  TempDir dir;
+  fs::create_directories(dir / "run");
+  Config about;
+  about.set("program", "test");
+  Run run(
+      {.epochs = 5, .val_interval = 2, .log_interval = 1, .save_interval = 2, .run_dir = dir / "run", .about = about});
+  const FitResult result = run.fit();
+  REQUIRE(result.history.size() == 5);
+  for (const EpochRecord& record : result.history) {
+    INFO(record.epoch);
+    // Each second epoch, and the last.
+    CHECK(std::isnan(record.val_acc) == (record.epoch == 1 || record.epoch == 3));
+    if (std::isnan(record.val_acc)) CHECK_FALSE(record.best);
+    CHECK(fs::exists(dir / "run" / "checkpoints" / ("epoch_00" + std::to_string(record.epoch))) ==
+          (record.epoch == 2 || record.epoch == 4));
+  }
+  const std::string state = load_checkpoint(dir / "run" / "checkpoints" / "epoch_002").state;
+  CHECK_THAT(state, Catch::Contains("\"class_names\"") && Catch::Contains("\"c\"") &&
+                        Catch::Contains("\"program\": \"test\""));
+  CHECK_THROWS_WITH(Run({.val_interval = 0}), Catch::Contains("val_interval must be positive"));
+}
+
+TEST_CASE("A resumed run knows the loss of the last validation", "[train][resume]") {
+  TempDir dir;
+  fs::create_directories(dir / "parts");
+  const auto plateau = [](std::int64_t epochs, const fs::path& run_dir) {
+    return TrainerOptions{.epochs = epochs, .val_interval = 3, .run_dir = run_dir};
+  };
+  { Run(plateau(6, dir / "parts")).fit(); }
+  Run again(plateau(12, dir / "parts")), whole(plateau(12, {}));
+  again.trainer.resume(dir / "parts" / "checkpoints" / "last");
+  const FitResult resumed = again.fit(), unbroken = whole.fit();
+  require_equal(state_dict(*again.net), state_dict(*whole.net));
+  CHECK(resumed.best_epoch == unbroken.best_epoch);
+}
+
+TEST_CASE("Records tell the learning rate of each group and the memory of each device", "[train]") {
+  struct Watcher final : Callback {
+    void on_epoch_end(const EpochRecord& record) override { last = record; }
+    EpochRecord last;
+  };
+  TempDir dir;
+  Run run({.epochs = 1});
+  const auto optimizer = std::make_shared<optim::Adam>(
+      optim::named_groups(*run.net, {{.prefix = "body.0.", .lr = 0.25, .name = "first"}}), optim::AdamOptions(0.125));
+  Trainer trainer(as_model(run.net), optimizer, cross_entropy_loss(), {.epochs = 1, .run_dir = {}, .progress = false});
+  const auto watcher = std::make_shared<Watcher>();
+  trainer.add(watcher);
+  trainer.add(std::make_shared<TensorBoardLogger>(dir / "events"));
+  trainer.fit(run.train, run.val);
+  REQUIRE(watcher->last.group_rates.size() == 2);
+  CHECK(watcher->last.group_rates[0].group == "first");
+  CHECK(watcher->last.group_rates[0].lr == 0.25);
+  CHECK(watcher->last.group_rates[1].group == "default");
+  REQUIRE(watcher->last.memory.size() == 1);
+  CHECK(watcher->last.memory[0].device == "cpu");
+  CHECK(watcher->last.memory[0].memory.allocated > 0);
+  std::string events;
+  for (const auto& entry : fs::directory_iterator(dir / "events")) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    events.append(std::istreambuf_iterator<char>(file), {});
+  }
+  for (const char* tag : {"lr/first", "lr/default", "memory_mib/cpu/allocated", "f1_weighted/val"}) {
+    CHECK_THAT(events, Catch::Contains(tag));
+  }
+}
+
 TEST_CASE("Limits cut epochs, and options out of range are refused by name", "[train]") {
   Run run({.epochs = 1, .limit_train_batches = 2, .limit_val_batches = 1});
   REQUIRE(run.fit().history[0].global_step == 2);
@@ -424,4 +497,26 @@ TEST_CASE("Channels-last training gives the numbers of contiguous training", "[t
   };
   const auto a = losses(false), b = losses(true);
   for (std::size_t k = 0; k < a.size(); ++k) REQUIRE(a[k] == Approx(b[k]).epsilon(1e-5));
+}
+
+TEST_CASE("A loss that stays broken ends the run with the name of the batch where it began", "[train]") {
+  Run run({.epochs = 20, .max_broken_losses = 3});
+  run.data->poisoned = 17;  // what the weights become spoils all later batches
+  std::string text;
+  try {
+    run.fit();
+  } catch (const Error& error) {
+    text = error.what();
+  }
+  const std::vector<std::int64_t> order = RandomSampler(50, 3).indices(0);
+  const auto batch = std::distance(order.begin(), std::find(order.begin(), order.end(), 17)) / 8;
+  using Catch::Matchers::Contains;
+  CHECK_THAT(text, Contains("3 batches in a row") && Contains("batch " + std::to_string(batch + 1) + " of epoch 1"));
+  CHECK_THAT(text, Contains("sample " + std::to_string(order[static_cast<std::size_t>(8 * batch)])));
+
+  // Once in a while is no reason to stop, and 0 never stops.
+  Run patient({.epochs = 1, .max_broken_losses = 0});
+  patient.data->poisoned = 17;
+  CHECK(std::isnan(patient.fit().history.back().train_loss));
+  CHECK_THROWS_AS(Run({.epochs = 1, .max_broken_losses = -1}), ConfigError);
 }

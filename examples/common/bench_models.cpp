@@ -5,9 +5,14 @@
 #include <fmt/ranges.h>
 #include <torch/nn.h>
 
+#include <algorithm>
+
 #include "mmtrain/core/error.h"
 #include "mmtrain/models/blocks.h"
+#include "mmtrain/models/registry.h"
 #include "mmtrain/nn/attention.h"
+#include "mmtrain/nn/batch_norm.h"
+#include "mmtrain/nn/conv1d.h"
 #include "mmtrain/nn/dropout.h"
 #include "mmtrain/nn/transformer.h"
 
@@ -52,9 +57,9 @@ tn::Sequential conv1d(double dropout) {
   tn::Sequential net;
   std::int64_t channels = 9;
   for (const std::int64_t out : {64, 128, 128}) {
-    net->push_back(tn::Conv1d(tn::Conv1dOptions(channels, out, 5).padding(2).bias(false)));
-    net->push_back(tn::BatchNorm1d(out));
-    net->push_back(tn::ReLU(tn::ReLUOptions(/*inplace=*/true)));
+    net->push_back(nn::Conv1d(tn::Conv1dOptions(channels, out, 5).padding(2).bias(false)));
+    net->push_back(nn::BatchNorm1d(out));
+    net->push_back(tn::ReLU());  // not in place: the batch norm gives a view
     net->push_back(tn::MaxPool1d(2));
     channels = out;
   }
@@ -72,7 +77,7 @@ tn::Sequential resnet18(bool deep_stem, std::int64_t features) {
   const auto stem =
       deep_stem ? tn::Conv2dOptions(3, 64, 7).stride(2).padding(3) : tn::Conv2dOptions(3, 64, 3).padding(1);
   net->push_back(tn::Conv2d(tn::Conv2dOptions(stem).bias(false)));
-  net->push_back(tn::BatchNorm2d(64));
+  net->push_back(nn::BatchNorm2d(64));
   net->push_back(tn::ReLU(tn::ReLUOptions(/*inplace=*/true)));
   if (deep_stem) net->push_back(tn::MaxPool2d(tn::MaxPool2dOptions(3).stride(2).padding(1)));
   std::int64_t channels = 64;
@@ -123,7 +128,7 @@ class EmotionFusionImpl : public tn::Cloneable<EmotionFusionImpl> {
     std::int64_t channels = 1;
     for (const std::int64_t out : {32, 64, 128, 256}) {
       net->push_back(tn::Conv2d(tn::Conv2dOptions(channels, out, 3).padding(1).bias(false)));
-      net->push_back(tn::BatchNorm2d(out));
+      net->push_back(nn::BatchNorm2d(out));
       net->push_back(tn::ReLU(tn::ReLUOptions(/*inplace=*/true)));
       net->push_back(tn::MaxPool2d(2));
       channels = out;
@@ -163,6 +168,27 @@ BenchModel make_bench_model(const std::string& name, bool dropout) {
     throw ConfigError(
         fmt::format("[bench] there is no model '{}', only {}", name, fmt::join(bench_model_names(), ", ")));
   }
+  nn::assign_dropout_layers(made.model->module());
+  return made;
+}
+
+BenchModel make_library_model(const std::string& name, ModelOptions options) {
+  const auto is_in = [&](ModelFamily family) {
+    const std::vector<std::string> names = model_names(family);
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  std::vector<InputShape> inputs{{"image", {3, options.image_size, options.image_size}}};
+  std::int64_t batch_size = 64;
+  if (is_in(ModelFamily::behavior)) {
+    inputs = {{"series", {500, options.channels}}, {"stft", {options.channels, 129, 5}}};
+    options.num_classes = 4;
+    batch_size = 32;
+  } else if (is_in(ModelFamily::emotion)) {
+    inputs = {{"image", {3, 224, 224}}, {"mel", {64, 500}}};
+    options.num_classes = 7;
+    batch_size = 16;
+  }
+  BenchModel made{make_model(name, options), std::move(inputs), options.num_classes, batch_size};
   nn::assign_dropout_layers(made.model->module());
   return made;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mmtrain/batch/model.h"
+#include "mmtrain/models/options.h"
 
 /// The nets that the speed of a training step is measured with. Shapes, layers and places of dropout are those of the
 /// Python nets they are compared with (docs/benchmarks.md).
@@ -31,7 +32,12 @@ struct BenchModel {
 /// the names for any other. `dropout` false turns it off everywhere.
 BenchModel make_bench_model(const std::string& name, bool dropout = true);
 
-/// The names above.
+/// A net of the library's name table, on what it is for: images `[B,3,S,S]`; windows of 500 rows of sensors, `series`
+/// `[B,500,6]` and `stft` `[B,6,129,5]`; clips of one frame `[B,3,224,224]` and a mel spectrogram `[B,64,500]`. It
+/// tells as many classes apart as its family usually does. Throws as `make_model` does.
+BenchModel make_library_model(const std::string& name, ModelOptions options);
+
+/// The names of `make_bench_model`.
 const std::vector<std::string>& bench_model_names();
 
 /// A batch of `rows` rows of normal random numbers and random classes.

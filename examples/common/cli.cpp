@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <type_traits>
 
 namespace programs {
@@ -28,11 +29,16 @@ std::string version_text() {
                      info.cuda_build.empty() ? "none" : info.cuda_build);
 }
 
+template <class T>
+constexpr bool is_list = false;
+template <class T>
+constexpr bool is_list<std::vector<T>> = true;
+
 // The type a value has in a configuration file.
 template <class T>
-using Stored =
-    std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> || std::is_same_v<T, std::string>, T,
-                       std::int64_t>;
+using Stored = std::conditional_t<std::is_same_v<T, bool> || std::is_same_v<T, double> ||
+                                      std::is_same_v<T, std::string> || is_list<T>,
+                                  T, std::int64_t>;
 
 }  // namespace
 
@@ -48,13 +54,13 @@ Cli::Cli(const std::string& program, const std::string& description) : app_(desc
 template <class T>
 void Cli::remember(const std::string& name, CLI::Option* option, T& value) {
   entries_.push_back({name, option,
-                      [name, &value](const mmtrain::Config& file) {
-                        const auto stored = file.get<Stored<T>>(name);
+                      [&value](const mmtrain::Config& file, const std::string& key) {
+                        const auto stored = file.get<Stored<T>>(key);
                         if (!stored) return;
                         value = static_cast<T>(*stored);
                         if (static_cast<Stored<T>>(value) != *stored) {
                           throw mmtrain::ConfigError(
-                              fmt::format("{}: '{}' is out of range: {}", file.source(), name, *stored));
+                              fmt::format("{}: '{}' is out of range: {}", file.source(), key, *stored));
                         }
                       },
                       [name, &value](mmtrain::Config& config) { config.set(name, static_cast<Stored<T>>(value)); }});
@@ -64,6 +70,9 @@ template <class T>
 void Cli::add(const std::string& name, T& value, const std::string& help) {
   if constexpr (std::is_same_v<T, bool>) {
     remember(name, app_.add_flag(spellings(name) + "," + spellings("no_" + name, "!--"), value, help), value);
+  } else if constexpr (is_list<T>) {
+    CLI::Option* option = app_.add_option(spellings(name), value, help)->capture_default_str();
+    remember(name, option->delimiter(',')->multi_option_policy(CLI::MultiOptionPolicy::TakeAll), value);
   } else {
     remember(name, app_.add_option(spellings(name), value, help)->capture_default_str(), value);
   }
@@ -75,6 +84,24 @@ template void Cli::add(const std::string&, std::int64_t&, const std::string&);
 template void Cli::add(const std::string&, std::uint64_t&, const std::string&);
 template void Cli::add(const std::string&, double&, const std::string&);
 template void Cli::add(const std::string&, std::string&, const std::string&);
+template void Cli::add(const std::string&, std::vector<std::int64_t>&, const std::string&);
+template void Cli::add(const std::string&, std::vector<std::string>&, const std::string&);
+
+void Cli::add_alias(const std::string& alias, const std::string& name, std::string& value) {
+  CLI::Option* option = app_.add_option(spellings(alias), value, "another name of --" + name);
+  remember(alias, option, value);
+  entries_.back().alias_of = name;
+}
+
+void Cli::add_key(const std::string& key, const std::string& name, const std::string& unset) {
+  const std::size_t dot = key.find('.');
+  const bool nested = dot != key.npos;
+  file_keys_.push_back({nested ? key.substr(0, dot) : "", nested ? key.substr(dot + 1) : key, name, unset});
+}
+
+void Cli::add_words(const std::string& name, std::vector<std::string>& value, const std::string& help) {
+  app_.add_option(name, value, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
 
 void Cli::add_optional(const std::string& name, std::string& value, const std::string& implied,
                        const std::string& help) {
@@ -139,23 +166,71 @@ void Cli::reject_unknown_flags() const {
 void Cli::read_file() {
   if (config_path_.empty()) return;
   const mmtrain::Config file = mmtrain::Config::load(config_path_);
-  std::vector<std::string> known;
-  for (const Entry& entry : entries_) known.push_back(entry.name);
-  file.require_known(known);
+  require_known(file);
   for (Entry& entry : entries_) {
+    const bool means_another = std::any_of(file_keys_.begin(), file_keys_.end(), [&](const FileKey& key) {
+      return key.object.empty() && key.key == entry.name && !file.contains(key.name);
+    });
+    if (means_another) continue;
     entry.in_file = file.contains(entry.name);
-    if (entry.in_file && entry.option->count() == 0) entry.read(file);
+    if (entry.in_file && entry.option->count() == 0) entry.read(file, entry.name);
+  }
+  for (const FileKey& key : file_keys_) {
+    if (file.contains(key.name)) continue;
+    const std::optional<mmtrain::Config> object = key.object.empty() ? std::optional(file) : file.sub(key.object);
+    if (object && object->contains(key.key)) read_key(key, *object);
   }
 }
 
+void Cli::read_key(const FileKey& key, const mmtrain::Config& file) {
+  const auto is_unset = [&] {
+    try {
+      return !key.unset.empty() && file.get<std::string>(key.key) == key.unset;
+    } catch (const mmtrain::ConfigError&) {
+      return false;  // not a text
+    }
+  };
+  if (is_unset()) return;
+  for (Entry& entry : entries_) {
+    if (entry.name != key.name) continue;
+    entry.in_file = true;
+    if (entry.option->count() == 0) entry.read(file, key.key);
+  }
+}
+
+void Cli::require_known(const mmtrain::Config& file) const {
+  std::vector<std::string> known;
+  std::map<std::string, std::vector<std::string>> nested;
+  for (const Entry& entry : entries_) known.push_back(entry.name);
+  for (const FileKey& key : file_keys_) {
+    known.push_back(key.object.empty() ? key.key : key.object);
+    if (!key.object.empty()) nested[key.object].push_back(key.key);
+  }
+  file.require_known(known);
+  for (const auto& [object, keys] : nested) {
+    if (const std::optional<mmtrain::Config> found = file.sub(object)) found->require_known(keys);
+  }
+}
+
+bool Cli::any_entry(const std::string& name, const std::function<bool(const Entry&)>& holds) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return (entry.name == name || entry.alias_of == name) && holds(entry);
+  });
+}
+
 bool Cli::given(const std::string& name) const {
-  const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.name == name; });
-  return entry != entries_.end() && (entry->in_file || entry->option->count() > 0);
+  return any_entry(name, [](const Entry& entry) { return entry.in_file || entry.option->count() > 0; });
+}
+
+bool Cli::on_command_line(const std::string& name) const {
+  return any_entry(name, [](const Entry& entry) { return entry.option->count() > 0; });
 }
 
 mmtrain::Config Cli::values() const {
   mmtrain::Config config;
-  for (const Entry& entry : entries_) entry.write(config);
+  for (const Entry& entry : entries_) {
+    if (entry.alias_of.empty()) entry.write(config);
+  }
   return config;
 }
 

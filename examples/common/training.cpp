@@ -8,6 +8,8 @@
 #include <mmtrain/device/system_info.h>
 #include <mmtrain/io/atomic_file.h>
 #include <mmtrain/io/state_dict.h>
+#include <mmtrain/models/pretrained.h>
+#include <mmtrain/models/registry.h>
 #include <mmtrain/optim/adam.h>
 #include <mmtrain/optim/param_groups.h>
 #include <mmtrain/optim/rmsprop.h>
@@ -36,23 +38,35 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between a run and its continuation: they change how long, where and how loud, not what.
-const std::set<std::string> kFreeKeys = {"epochs",  "num_workers", "device", "quiet",        "print_every",
-                                         "resume",  "output_dir",  "name",   "cache",        "evaluate",
-                                         "summary", "replicas",    "nproc",  "max_restarts", "dist_timeout"};
-
-void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
-  const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
-  const auto wanted = nlohmann::json::parse(now.dump());
-  std::vector<std::string> different;
-  for (const auto& [key, value] : wanted.items()) {
-    if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
-  }
-  if (different.empty()) return;
-  throw mmtrain::ConfigError(
-      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
-                  "new run under another --name",
-                  run_dir.string(), fmt::join(different, ", ")));
-}
+const std::set<std::string> kFreeKeys = {"epochs",
+                                         "num_workers",
+                                         "device",
+                                         "quiet",
+                                         "print_every",
+                                         "resume",
+                                         "output_dir",
+                                         "name",
+                                         "cache",
+                                         "evaluate",
+                                         "summary",
+                                         "replicas",
+                                         "nproc",
+                                         "max_restarts",
+                                         "dist_timeout",
+                                         "log_dir",
+                                         "log_interval",
+                                         "gpu_ids",
+                                         "use_multi_gpu",
+                                         "save_freq",
+                                         "save_best_only",
+                                         "gpu",
+                                         "gpu_id",
+                                         "device_id",
+                                         "multi_gpu",
+                                         "gpu_memory_fraction",
+                                         "pin_memory",
+                                         "prefetch_factor",
+                                         "persistent_workers"};
 
 // Goes on with the run of `run_dir` from one of its checkpoints.
 RunPlan take_up(const fs::path& run_dir, const fs::path& checkpoint, const mmtrain::Config& config) {
@@ -97,8 +111,8 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, double test_acc,
-                        const mmtrain::parallel::Strategy& strategy) {
+mmtrain::Config result_of(const fs::path& run_dir, const mmtrain::FitResult& fit, const mmtrain::MetricValues& test,
+                          const mmtrain::parallel::Strategy& strategy) {
   std::vector<double> seconds, speeds, waits;
   for (const mmtrain::EpochRecord& record : fit.history) {
     seconds.push_back(record.epoch_seconds);
@@ -111,16 +125,40 @@ std::string result_json(const fs::path& run_dir, const mmtrain::FitResult& fit, 
   result.set("best_epoch", fit.best_epoch);
   result.set("best_val_acc", fit.best_val_acc);
   result.set("best_val_f1_weighted", fit.best_val_f1_weighted);
-  result.set("test_acc", test_acc);
+  result.set("test_acc", test.accuracy);
+  result.set("test_f1_weighted", test.f1_weighted);
+  result.set("test_f1_macro", test.f1_macro);
   result.set("epoch_seconds", median(seconds));
   result.set("samples_per_second", median(speeds));
   result.set("data_wait_pct", median(waits));
   result.set("device", strategy.ranks().front().device.str());
   result.set("world_size", strategy.world_size());
-  return result.dump(-1);
+  return result;
 }
 
+// All samples once, or as many draws in which each class has the same chance.
+std::shared_ptr<const mmtrain::Sampler> training_order(const TrainingOptions& options, const mmtrain::Dataset& train) {
+  if (!options.weighted_sampling) return std::make_shared<mmtrain::RandomSampler>(train.size(), options.seed);
+  const std::vector<std::int64_t> counts = mmtrain::class_counts(train);
+  std::vector<double> weights;
+  for (const std::int64_t label : train.labels()) {
+    weights.push_back(1.0 / static_cast<double>(counts[static_cast<std::size_t>(label)]));
+  }
+  return std::make_shared<mmtrain::WeightedSampler>(std::move(weights), train.size(), options.seed);
+}
+
+// Rare classes weigh more: rows / (classes * rows of the class), as scikit-learn's "balanced", or the root of it.
+torch::Tensor class_weights(const std::string& kind, const std::vector<std::int64_t>& counts) {
+  if (kind == "none" || counts.empty()) return {};
+  const torch::Tensor rows = torch::tensor(counts, torch::kDouble).clamp_min(1);
+  const torch::Tensor weights = rows.sum() / (static_cast<double>(counts.size()) * rows);
+  return (kind == "sqrt" ? weights.sqrt() : weights).to(torch::kFloat);
+}
+
+constexpr std::size_t kListedClasses = 20;  // more are not listed when a run begins
+
 constexpr double kWarmupStart = 0.01;  // of the learning rate
+constexpr double kWarmupShare = 0.1;   // of the steps of a run
 
 mmtrain::TrainStepOptions step_options(const TrainingOptions& options, torch::Device device) {
   const mmtrain::amp::Decision precision =
@@ -158,24 +196,40 @@ std::shared_ptr<mmtrain::optim::LRScheduler> epoch_scheduler(const TrainingOptio
   return std::make_shared<optim::ScheduledLR>(optimizer, std::move(schedule));
 }
 
-// The plan of the main process.
-RunPlan shared(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
-  mmtrain::parallel::ProcessGroup group = strategy.processes();
-  mmtrain::Config told;
-  told.set("run_dir", plan.run_dir.string());
-  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
-  if (plan.finished) told.set("finished", *plan.finished);
-  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
-  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
-  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
-  result.lock = std::move(plan.lock);
-  return result;
+// How many of each split could not be read.
+void report_skipped(const Loaders& loaders) {
+  std::string parts;
+  std::size_t all = 0;
+  const auto count = [&](const char* split, const std::unique_ptr<mmtrain::DataLoader>& loader) {
+    const std::size_t skipped = loader ? loader->errors().size() : 0;
+    if (skipped > 0) parts += fmt::format("{}{} of {}", parts.empty() ? "" : ", ", skipped, split);
+    all += skipped;
+  };
+  count("train", loaders.train);
+  count("val", loaders.val);
+  count("test", loaders.test);
+  if (all == 0) return;
+  mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above ({})", all, parts));
 }
 
 // What was asked for is printed even if the rest is not.
 void say(const std::string& text) { std::puts(text.c_str()); }
 
 }  // namespace
+
+void require_same_config(const fs::path& run_dir, const mmtrain::Config& now) {
+  const auto before = nlohmann::json::parse(mmtrain::Config::load(run_dir / "config.json").dump());
+  const auto wanted = nlohmann::json::parse(now.dump());
+  std::vector<std::string> different;
+  for (const auto& [key, value] : wanted.items()) {
+    if (!kFreeKeys.contains(key) && (!before.contains(key) || before[key] != value)) different.push_back(key);
+  }
+  if (different.empty()) return;
+  throw mmtrain::ConfigError(
+      fmt::format("{} was started with another configuration: {} differ; use the same, or start a "
+                  "new run under another --name",
+                  run_dir.string(), fmt::join(different, ", ")));
+}
 
 void TrainingOptions::declare(Cli& cli) {
   cli.add("data_dir", data_dir, "directory of the data; without it demo data is generated");
@@ -195,7 +249,11 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("find_unused_parameters", find_unused_parameters, "let parameters be left out of a step on some ranks");
   cli.add_optional("resume", resume, "auto", "go on with a run: its directory, or the newest of this name");
   cli.add("evaluate", evaluate, "evaluate this checkpoint or weights file and end");
-  cli.add("pretrained", pretrained, "start from the weights of this checkpoint or safetensors file, where names fit");
+  cli.add(
+      "pretrained", pretrained,
+      "start from the weights of this checkpoint, safetensors or .pth file, where names fit; torchvision's resnet18 "
+      "fits the visual encoder");
+  cli.add_words("freeze", freeze, "beginnings of the names of parameters that are not trained");
   cli.add("limit_train_batches", limit_train_batches, "batches of an epoch, 0: all");
   cli.add("limit_val_batches", limit_val_batches, "batches of a validation, 0: all");
   cli.add("cache", cache, "decode-once cache: auto, off, a folder, or a .safetensors file");
@@ -203,12 +261,18 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("lr", lr, "learning rate");
   cli.add("weight_decay", weight_decay, "weight decay");
   cli.add("momentum", momentum, "momentum of sgd and rmsprop; -1: 0.9 for sgd, 0 for rmsprop");
-  cli.add_choice("scheduler", scheduler, {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle"},
-                 "learning rate over the epochs; onecycle changes it each step");
+  cli.add_choice(
+      "scheduler", scheduler,
+      {"none", "cosine", "step", "exponential", "polynomial", "plateau", "onecycle", "warmup_cosine"},
+      "learning rate over the epochs; onecycle changes it each step, and so does warmup_cosine, which rises in "
+      "the first tenth of all steps");
   cli.add("warmup_epochs", warmup_epochs, "epochs in which the learning rate rises from 1 % in a line");
   cli.add("step_size", step_size, "epochs between the falls of --scheduler step");
   cli.add("factor", factor, "factor of each fall of --scheduler step, exponential and plateau");
   cli.add("patience", patience, "epochs without a lower validation loss before --scheduler plateau falls");
+  cli.add_choice("class_weights", class_weights, {"none", "balanced", "sqrt"},
+                 "weight of each class in the loss: 1, rows / (classes * rows of the class), or the root of that");
+  cli.add("weighted_sampling", weighted_sampling, "draw training samples so that all classes come equally often");
   cli.add("label_smoothing", label_smoothing, "share of each target that is spread over all classes");
   cli.add("grad_clip", grad_clip, "largest norm of the gradients, 0: any");
   cli.add("accumulation_steps", accumulation_steps, "batches whose joined gradient makes one optimizer step");
@@ -219,9 +283,24 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("compile_model", compile_model, "run the step as a captured CUDA graph");
   cli.add("early_stopping_patience", early_stopping_patience,
           "epochs without a better validation accuracy, 0: never stop");
+  cli.add("val_interval", val_interval, "epochs from one validation to the next");
+  cli.add("save_freq", save_freq, "epochs between checkpoints that stay, 0: best and last only");
+  cli.add("save_best_only", save_best_only, "keep no checkpoints but the best and the last");
+  cli.add("log_interval", log_interval, "batches between looks at the loss while an epoch runs");
   cli.add("print_every", print_every, "epochs between printed lines");
   cli.add("summary", summary, "print the layers of the model and end");
   cli.add("quiet", quiet, "print warnings, errors and the result only");
+}
+
+mmtrain::FileLock claim_run(const fs::path& run_dir, const mmtrain::Config& config) {
+  std::optional<mmtrain::FileLock> lock = mmtrain::FileLock::try_lock(run_dir / ".lock");
+  if (!lock) {
+    throw mmtrain::ConfigError(
+        fmt::format("{} is being trained by another process: wait for it, or choose another --name", run_dir.string()));
+  }
+  mmtrain::write_file_atomic(run_dir / "config.json", config.dump() + "\n");
+  mmtrain::write_file_atomic(run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
+  return std::move(*lock);
 }
 
 RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
@@ -229,19 +308,23 @@ RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
   RunPlan plan;
   if (strategy.is_main()) {
     plan = find_or_create(options, config);
-    if (!plan.finished) {
-      plan.lock = mmtrain::FileLock::try_lock(plan.run_dir / ".lock");
-      if (!plan.lock) {
-        throw mmtrain::ConfigError(
-            fmt::format("{} is being trained by another process: wait for it, or choose another "
-                        "--name",
-                        plan.run_dir.string()));
-      }
-      mmtrain::write_file_atomic(plan.run_dir / "config.json", config.dump() + "\n");
-      mmtrain::write_file_atomic(plan.run_dir / "env.json", mmtrain::to_json(mmtrain::collect_system_info()) + "\n");
-    }
+    if (!plan.finished) plan.lock = claim_run(plan.run_dir, config);
   }
-  return strategy.has_processes() ? shared(std::move(plan), strategy) : std::move(plan);
+  return shared_plan(std::move(plan), strategy);
+}
+
+RunPlan shared_plan(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
+  if (!strategy.has_processes()) return plan;
+  mmtrain::parallel::ProcessGroup group = strategy.processes();
+  mmtrain::Config told;
+  told.set("run_dir", plan.run_dir.string());
+  if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
+  if (plan.finished) told.set("finished", *plan.finished);
+  const mmtrain::Config heard = mmtrain::Config::parse(mmtrain::parallel::broadcast_text(group, told.dump()));
+  RunPlan result{heard.get<std::string>("run_dir").value(), {}, heard.get<std::string>("finished"), {}};
+  if (const auto checkpoint = heard.get<std::string>("checkpoint")) result.checkpoint = *checkpoint;
+  result.lock = std::move(plan.lock);
+  return result;
 }
 
 std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char** argv) {
@@ -257,7 +340,7 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
       .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options.dist_timeout))};
   std::vector<torch::Device> devices = mmtrain::parse_devices(options.device);
   if (devices.size() > 1) {
-    if (options.device != "auto") {
+    if (options.device != "auto" && !options.device_is_wish) {
       throw mmtrain::ConfigError(
           fmt::format("--device {}: training on several GPUs is not built yet; name one", options.device));
     }
@@ -282,25 +365,35 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
 }
 
 Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::Strategy& strategy,
-                     std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val) {
+                     std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val,
+                     std::shared_ptr<const mmtrain::Dataset> test) {
   using namespace mmtrain;
   const auto ranks = static_cast<int>(strategy.ranks().size());
   const DataLoaderOptions load{.batch_size = options.batch_size * ranks,
-                               .num_workers = options.num_workers * ranks,
-                               .pin_memory = strategy.ranks()[0].device.is_cuda(),
+                               .num_workers = options.num_workers * (options.workers_shared ? 1 : ranks),
+                               .prefetch_factor = options.prefetch_factor,
+                               .pin_memory = options.pin_memory && strategy.ranks()[0].device.is_cuda(),
                                .bad_samples = BadSamplePolicy::skip,
                                .seed = options.seed};
-  std::shared_ptr<const Sampler> order = std::make_shared<RandomSampler>(train->size(), options.seed);
-  std::shared_ptr<const Sampler> all = std::make_shared<SequentialSampler>(val->size());
+  const parallel::ProcessGroup& group = strategy.processes();
+  std::shared_ptr<const Sampler> order = training_order(options, *train);
   if (strategy.has_processes()) {
-    const parallel::ProcessGroup& group = strategy.processes();
     order = std::make_shared<DistributedSampler>(order, group.rank(), group.world_size());
-    // Every sample once: a rank may have one less than another.
-    std::vector<std::int64_t> share;
-    for (std::int64_t i = group.rank(); i < val->size(); i += group.world_size()) share.push_back(i);
-    all = std::make_shared<SubsetSampler>(std::move(share), /*shuffle=*/false);
   }
-  return {std::make_unique<DataLoader>(train, order, load), std::make_unique<DataLoader>(val, all, load)};
+  const auto in_order = [&](const std::shared_ptr<const Dataset>& split) {
+    std::shared_ptr<const Sampler> all = std::make_shared<SequentialSampler>(split->size());
+    if (strategy.has_processes()) {
+      // Every sample once: a rank may have one less than another.
+      std::vector<std::int64_t> share;
+      for (std::int64_t i = group.rank(); i < split->size(); i += group.world_size()) share.push_back(i);
+      all = std::make_shared<SubsetSampler>(std::move(share), /*shuffle=*/false);
+    }
+    return std::make_unique<DataLoader>(split, std::move(all), load);
+  };
+  DataLoaderOptions load_train = load;
+  load_train.drop_last = options.drop_last;
+  return {std::make_unique<DataLoader>(train, std::move(order), load_train), in_order(val),
+          test ? in_order(test) : nullptr};
 }
 
 void TrainingOptions::validate() {
@@ -321,6 +414,9 @@ void TrainingOptions::validate() {
   at_least(0, "patience", patience);
   at_least(0, "early_stopping_patience", early_stopping_patience);
   at_least(1, "print_every", print_every);
+  at_least(1, "val_interval", val_interval);
+  at_least(1, "log_interval", log_interval);
+  at_least(0, "save_freq", save_freq);
   at_least(1, "replicas", replicas);
   at_least(1, "nproc", nproc);
   at_least(0, "max_restarts", max_restarts);
@@ -334,9 +430,10 @@ void TrainingOptions::validate() {
   require(ema_decay >= 0 && ema_decay < 1, "ema_decay", "be at least 0 and below 1", ema_decay);
   require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be between 0 and 1", label_smoothing);
   require(dist_timeout > 0, "dist_timeout", "be positive", dist_timeout);
-  if (scheduler == "onecycle" && warmup_epochs > 0) {
-    throw mmtrain::ConfigError(
-        "--warmup_epochs goes with every scheduler but onecycle, which has a warm-up of its own");
+  if ((scheduler == "onecycle" || scheduler == "warmup_cosine") && warmup_epochs > 0) {
+    throw mmtrain::ConfigError(fmt::format(
+        "--warmup_epochs goes with every scheduler but onecycle and warmup_cosine: {} has a warm-up of its own",
+        scheduler));
   }
   for (const auto& [flag, path] : {std::pair("evaluate", evaluate), std::pair("pretrained", pretrained)}) {
     if (!path.empty() && !fs::exists(path)) {
@@ -350,7 +447,7 @@ void TrainingOptions::validate() {
 
 std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module& module,
                                                         const TrainingOptions& options) {
-  const std::vector<mmtrain::optim::ParamGroup> parameters = mmtrain::optim::named_groups(module);
+  const std::vector<mmtrain::optim::ParamGroup> parameters = mmtrain::optim::named_groups(module, options.groups);
   const double lr = options.lr, decay = options.weight_decay;
   const bool default_momentum = options.momentum == TrainingOptions::kDefaultMomentum;
   const double momentum = !default_momentum ? options.momentum : options.optimizer == "sgd" ? 0.9 : 0.0;
@@ -363,15 +460,47 @@ std::shared_ptr<torch::optim::Optimizer> make_optimizer(const torch::nn::Module&
   return std::make_shared<RMSprop>(parameters, RMSpropOptions(lr).momentum(momentum).weight_decay(decay));
 }
 
-mmtrain::Loss make_loss(const TrainingOptions& options) {
-  return mmtrain::cross_entropy_loss({.label_smoothing = options.label_smoothing});
+mmtrain::Loss make_loss(const TrainingOptions& options, const std::vector<std::int64_t>& class_counts) {
+  const torch::Tensor weights = class_weights(options.class_weights, class_counts);
+  if (options.focal_gamma > 0) {
+    return mmtrain::focal_loss({.gamma = options.focal_gamma,
+                                .class_weights = weights,
+                                .cross_entropy = 1,
+                                .label_smoothing = options.label_smoothing});
+  }
+  return mmtrain::cross_entropy_loss({.class_weights = weights, .label_smoothing = options.label_smoothing});
 }
 
 void load_pretrained(torch::nn::Module& module, const std::string& path) {
+  // Where torchvision's resnet18 belongs in the emotion net.
   const mmtrain::LoadReport report =
-      mmtrain::load_state_dict(module, mmtrain::load_weights(path), {.strict = false, .partial = true});
-  if (report.loaded.empty()) throw mmtrain::DataError(fmt::format("--pretrained {}: no name fits the model", path));
+      mmtrain::load_pretrained(module, mmtrain::load_weights(path), {"visual_encoder.backbone."});
   mmtrain::log::info(fmt::format("Pretrained weights from {}: {}", path, report.summary()));
+}
+
+void print_setup(const TrainingOptions& options, const mmtrain::Config& config, const Loaders& loaders,
+                 const torch::nn::Module& net, const mmtrain::parallel::Strategy& strategy) {
+  using mmtrain::log::info;
+  for (const std::string& line : mmtrain::to_lines(mmtrain::collect_system_info())) info(line);
+  info("Configuration: " + config.dump());
+  const mmtrain::Dataset& train = loaders.train->dataset();
+  const std::vector<std::string> names = train.class_names();
+  const std::string test = loaders.test ? fmt::format(", {} test", loaders.test->dataset().size()) : "";
+  info(fmt::format("Samples: {} train, {} val{}, {} classes", train.size(), loaders.val->dataset().size(), test,
+                   names.size()));
+  if (const std::vector<std::int64_t> counts = mmtrain::class_counts(train); names.size() <= kListedClasses) {
+    std::string text;
+    for (std::size_t k = 0; k < names.size(); ++k) text += fmt::format("{}{} {}", k ? ", " : "", names[k], counts[k]);
+    info("Training samples by class: " + text);
+  }
+  info(fmt::format("Model parameters: {:.2f}M", static_cast<double>(mmtrain::count_parameters(net)) / 1e6));
+  info(strategy.description());
+  const std::int64_t ranks = strategy.world_size();
+  if (ranks == 1) info("single device, not parallel");
+  const auto here = static_cast<std::int64_t>(strategy.ranks().size());
+  const std::int64_t workers = loaders.train->options().num_workers;  // of this process
+  info(fmt::format("Batch {} per device, {} in all; workers {} per device, {} in all", options.batch_size,
+                   options.batch_size * ranks, workers / here, workers * (ranks / here)));
 }
 
 void print_summary(const torch::nn::Module& module) {
@@ -387,66 +516,94 @@ void print_summary(const torch::nn::Module& module) {
   say(fmt::format("{} parameters, {} trainable", total, trainable));
 }
 
-mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan) {
+mmtrain::TrainerOptions trainer_options(const TrainingOptions& options, const RunPlan& plan,
+                                        const mmtrain::Config& config, const std::string& program) {
+  mmtrain::Config about;
+  about.set("program", program);
+  about.set("config", config);
   return {.epochs = options.epochs,
           .limit_train_batches = options.limit_train_batches,
           .limit_val_batches = options.limit_val_batches,
           .early_stopping_patience = options.early_stopping_patience,
+          .val_interval = options.val_interval,
+          .log_interval = options.log_interval,
+          .save_interval = options.save_best_only ? 0 : options.save_freq,
           .accumulation_steps = options.accumulation_steps,
           .run_dir = plan.run_dir,
+          .about = std::move(about),
           .progress = !options.quiet};
 }
 
 mmtrain::RankParts make_rank(const TrainingOptions& options, std::shared_ptr<mmtrain::Model> model,
                              torch::Device device, std::int64_t batches) {
   model->module().to(device);
+  mmtrain::freeze(model->module(), options.freeze);
   mmtrain::RankParts parts{model, make_optimizer(model->module(), options), step_options(options, device)};
   parts.step.sync_batchnorm = options.sync_bn;
   parts.step.reducer.find_unused_parameters = options.find_unused_parameters;
   if (options.limit_train_batches > 0) batches = std::min(batches, options.limit_train_batches);
   const std::int64_t steps = (batches + options.accumulation_steps - 1) / options.accumulation_steps;
+  namespace optim = mmtrain::optim;
+  const std::int64_t all_steps = options.epochs * steps;
   if (options.scheduler == "onecycle") {
-    parts.step.scheduler = std::make_shared<mmtrain::optim::ScheduledLR>(
-        *parts.optimizer, mmtrain::optim::one_cycle_lr({.total_steps = options.epochs * steps}));
+    parts.step.scheduler =
+        std::make_shared<optim::ScheduledLR>(*parts.optimizer, optim::one_cycle_lr({.total_steps = all_steps}));
+  } else if (options.scheduler == "warmup_cosine") {
+    const auto warmup = std::max<std::int64_t>(1, std::llround(kWarmupShare * static_cast<double>(all_steps)));
+    parts.step.scheduler = std::make_shared<optim::ScheduledLR>(
+        *parts.optimizer,
+        optim::warmup_lr(warmup, optim::cosine_lr(std::max<std::int64_t>(1, all_steps - warmup)), kWarmupStart));
   } else {
     parts.step.epoch_scheduler = epoch_scheduler(options, *parts.optimizer);
   }
   return parts;
 }
 
-int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
-                 const mmtrain::parallel::Strategy& strategy) {
+Outcome train_and_test(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                       const mmtrain::parallel::Strategy& strategy) {
   if (plan.checkpoint) trainer.resume(*plan.checkpoint);
   const mmtrain::StopSignals signals;
-  const mmtrain::FitResult fit = trainer.fit(*loaders.train, *loaders.val);
+  Outcome outcome{trainer.fit(*loaders.train, *loaders.val), {}, {}};
+  const mmtrain::FitResult& fit = outcome.fit;
   if (fit.signal != 0) {
-    mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}; go on with --resume {}", fit.signal,
-                                   (plan.run_dir / "checkpoints" / "last").string(), plan.run_dir.string()));
-    return 128 + fit.signal;  // as a shell reports it
+    mmtrain::log::info(fmt::format("Stopped by signal {}: saved {}", fit.signal, last_of(plan.run_dir).string()));
+    return outcome;
   }
   trainer.load_weights(mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
-  const mmtrain::MetricValues test = trainer.test(*loaders.val);
-  const std::size_t skipped = loaders.train->errors().size() + loaders.val->errors().size();
-  if (skipped > 0) mmtrain::log::warning(fmt::format("{} broken samples were skipped, each named above", skipped));
+  const mmtrain::MetricValues test = outcome.test = trainer.test(loaders.tested());
+  report_skipped(loaders);
+  if (!strategy.is_main()) return outcome;
+  mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.tested().dataset().class_names());
+  mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
+                                 fit.best_epoch, 100 * test.accuracy, 100 * test.top5, test.f1_macro,
+                                 test.f1_weighted));
+  outcome.result = result_of(plan.run_dir, fit, test, strategy);
+  return outcome;
+}
+
+int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& loaders,
+                 const mmtrain::parallel::Strategy& strategy) {
+  const Outcome outcome = train_and_test(trainer, plan, loaders, strategy);
+  if (const int signal = outcome.fit.signal; signal != 0) {
+    mmtrain::log::info(fmt::format("Go on with --resume {}", plan.run_dir.string()));
+    return 128 + signal;  // as a shell reports it
+  }
   if (!strategy.is_main()) return 0;
-  mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.val->dataset().class_names());
-  mmtrain::log::info(fmt::format("Best epoch {}: Test Acc: {:.2f}%, top-5 {:.2f}%, weighted F1 {:.4f}", fit.best_epoch,
-                                 100 * test.accuracy, 100 * test.top5, test.f1_weighted));
   mmtrain::log::info(fmt::format("Everything about this run is in {}", plan.run_dir.string()));
-  const std::string result = result_json(plan.run_dir, fit, test.accuracy, strategy);
+  const std::string result = outcome.result.dump(-1);
   mmtrain::finish_run(plan.run_dir, result);
   return print_result(result);
 }
 
-int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& val,
+int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& split,
              torch::Device device) {
   mmtrain::load_state_dict(model->module(), mmtrain::load_weights(options.evaluate));
   mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), make_loss(options),
                            {.device = device, .progress = !options.quiet}, step_options(options, device));
-  const mmtrain::MetricValues values = trainer.evaluate(val, options.limit_val_batches);
+  const mmtrain::MetricValues values = trainer.evaluate(split, options.limit_val_batches);
   say(fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, top-5 {:.2f}%, macro F1 {:.4f}, weighted F1 {:.4f}",
                   values.loss, 100 * values.accuracy, 100 * values.top5, values.f1_macro, values.f1_weighted));
-  say(mmtrain::classification_report(values.confusion, val.dataset().class_names()));
+  say(mmtrain::classification_report(values.confusion, split.dataset().class_names()));
   return 0;
 }
 

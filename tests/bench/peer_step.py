@@ -2,7 +2,8 @@
 
     python tests/bench/peer_step.py --model residual --width 0.5 --batch_size 64 --threads 2 --memory_format channels_last
 
-The nets of the study are those of tests/python/tiny_models.py; with --nets FILE.py any `case(name) -> (module, inputs,
+The nets of the study are those of tests/python/tiny_models.py, those for sensors and emotion those of fusion_models.py
+there, on the shapes that `mmtrain_bench` takes; with --nets FILE.py any `case(name) -> (module, inputs,
 target, rows)` of another file. SGD with foreach, momentum 0.9, weight decay 1e-4, or AdamW. Prints one line of JSON.
 """
 
@@ -22,6 +23,18 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"
 import tiny_models  # noqa: E402
 
 
+SIZES = ("width", "d_model", "num_heads", "num_layers", "d_ff")
+SERIES, STFT = (500, 6), (6, 129, 5)
+# Shapes of the inputs, classes, usual batch.
+FUSION_SHAPES = {
+    "cnn": ([STFT], 4, 32),
+    "transformer": ([SERIES], 4, 32),
+    "fusion": ([STFT, SERIES], 4, 32),
+    "dual": ([SERIES], 4, 32),
+    "emotion": ([(3, 224, 224), (64, 500)], 7, 16),
+}
+
+
 def make(args):
     if args.nets:
         spec = importlib.util.spec_from_file_location("nets", args.nets)
@@ -29,6 +42,15 @@ def make(args):
         spec.loader.exec_module(nets)
         module, inputs, target, _ = nets.case(args.model)
         return module, list(inputs), target
+    if args.model in FUSION_SHAPES:
+        import fusion_models
+
+        shapes, classes, rows = FUSION_SHAPES[args.model]
+        rows = args.batch_size or rows
+        sizes = {name: value for name, value in vars(args).items() if name in SIZES and value}
+        model = fusion_models.make(args.model, num_classes=classes, **sizes)
+        return model, [torch.randn(rows, *shape) for shape in shapes], torch.randint(classes, (rows,))
+    args.batch_size = args.batch_size or 64
     images = torch.randn(args.batch_size, 3, 64, 64)
     return tiny_models.make(args.model, 200, args.width, 64), [images], torch.randint(200, (args.batch_size,))
 
@@ -43,7 +65,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--batch_size", type=int, default=64)
+    for size in SIZES[1:]:
+        parser.add_argument(f"--{size}", type=int, default=0, help="0: the reference")
+    parser.add_argument("--batch_size", type=int, default=0, help="0: the net's usual number")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--memory_format", choices=("channels_last", "contiguous"), default="channels_last")

@@ -8,8 +8,6 @@ counts. Seeds are fixed, so the test gives the same verdict each time.
 
 import io
 import itertools
-import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -33,30 +31,10 @@ DRAWS = 8000
 SIGNIFICANCE = 1e-5
 
 
-class Driver:
-    """Collects jobs for the C++ program, runs them in one go and reads what came back."""
-
-    def __init__(self, program, folder):
-        self.program, self.folder = program, pathlib.Path(folder)
-        self.lines, self.numbers = [], itertools.count()
-
-    def file(self, content):
-        path = self.folder / f"{next(self.numbers)}.in"
-        path.write_bytes(content)
-        return path
-
+class Driver(parity.LineDriver):
     def image(self, tensor):
         """A CHW tensor as an input file."""
         return self.file(np.int32(tensor.shape[1:]).tobytes() + tensor.permute(1, 2, 0).contiguous().numpy().tobytes())
-
-    def add(self, source, operation, *arguments):
-        output = self.folder / f"{next(self.numbers)}.out"
-        self.lines.append(" ".join(map(str, (source, output, operation, *arguments))))
-        return output
-
-    def run(self):
-        subprocess.run([self.program], input="\n".join(self.lines) + "\n", text=True, check=True)
-        self.lines.clear()
 
 
 def read_image(path):

@@ -7,8 +7,14 @@ evaluation mode with dropout in place. The weights of a freshly built C++ net co
 import sys
 
 import parity
-import tiny_models
 import torch
+
+try:
+    import fusion_models
+    import tiny_models
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(parity.SKIPPED)
 
 NUM_CLASSES = 11
 BATCH = 4
@@ -19,6 +25,18 @@ VARIANTS = [
     dict(width=0.25, dtype=torch.float32, channels_last=0, tolerance=1e-4),
     dict(width=0.35, dtype=torch.float32, channels_last=0, tolerance=1e-4),
     dict(width=0.25, dtype=torch.float64, channels_last=1, tolerance=1e-9),
+]
+SMALL = dict(d_model=32, num_heads=4, width=0.25)
+# Emotion and behavior nets: (net, frames of the clip, sizes). Without sizes: the reference's.
+FUSION_CASES = [
+    *(("emotion", frames, dict(SMALL, fusion=fusion))
+      for fusion in ("attention", "concat", "transformer") for frames in (1, 4)),
+    ("emotion", 1, dict()),
+    ("emotion", 4, dict(SMALL, modality="visual")),
+    ("emotion", 1, dict(SMALL, modality="audio")),
+    *((net, None, dict(SMALL, num_layers=2, d_ff=48)) for net in ("cnn", "transformer", "fusion", "dual")),
+    *((net, None, dict(SMALL, num_layers=1, channels=5)) for net in ("fusion", "dual")),
+    *((net, None, dict()) for net in ("cnn", "transformer", "fusion", "dual")),
 ]
 
 
@@ -31,9 +49,21 @@ def disturbed(model):
     return model
 
 
-def forward_backward(model, image, target):
+def read(name, inputs):
+    """What the net called `name` takes, in order; an input that its modality leaves out is None."""
+    return [inputs.get(key) for key in fusion_models.INPUTS.get(name, ("image",))]
+
+
+def make(settings):
+    names = ("num_classes", "width", "channels", "d_model", "num_heads", "num_layers", "d_ff", "fusion", "modality")
+    sizes = {key: settings[key] for key in names if key in settings}
+    nets = fusion_models if settings["model"] in fusion_models.MODELS else tiny_models
+    return nets.make(settings["model"], **sizes).to(settings["dtype"])
+
+
+def forward_backward(model, arguments, target):
     model.zero_grad()
-    logits = model(image)
+    logits = model(*arguments)
     torch.nn.functional.cross_entropy(logits, target).backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -47,7 +77,7 @@ def python_passes(model, inputs, settings):
     for mode in ("train", "eval"):
         model.train(mode == "train")
         tiny_models.set_dropout(model, 0.0 if mode == "train" else 0.5)
-        passes[mode] = forward_backward(model, inputs["image"], inputs["target"])
+        passes[mode] = forward_backward(model, read(settings["model"], inputs), inputs["target"])
         model.load_state_dict(before)
     return passes
 
@@ -56,15 +86,15 @@ def part(tensors, prefix):
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def check_fresh_weights(settings, files, image):
+def check_fresh_weights(settings, files, inputs):
     """Error of a net whose state dict C++ wrote: it must load, mean the same, and be spread as Python initializes."""
-    model = tiny_models.make(settings["model"], NUM_CLASSES, settings["width"]).to(image.dtype)
+    model = make(settings)
     spread = {key: tensor.std().item() for key, tensor in model.named_parameters() if tensor.numel() >= 1000}
     model.load_state_dict(files["fresh"], strict=True)
     for key, expected in spread.items():
         actual = files["fresh"][key].std().item()
-        assert abs(actual / expected - 1) < 0.15, f"{key}: initial spread {actual}, Python's {expected}"
-    logits = model.eval()(image).detach()
+        assert abs(actual - expected) <= 0.15 * expected, f"{key}: initial spread {actual}, Python's {expected}"
+    logits = model.eval()(*read(settings["model"], inputs)).detach()
     return parity.worst_error({"logits": logits}, {"logits": files["result"]["fresh.logits"]})
 
 
@@ -79,28 +109,52 @@ def errors_of(passes, files):
     return errors
 
 
+def image_cases():
+    for name in tiny_models.MODELS:
+        for variant in VARIANTS:
+            settings = dict(model=name, num_classes=NUM_CLASSES, **variant)
+            inputs = {"image": torch.randn(BATCH, 3, 64, 64, dtype=variant["dtype"])}
+            layout = "channels_last" if variant["channels_last"] else "contiguous"
+            yield f"{name}-{variant['width']}-{layout}", settings, inputs
+
+
+def fusion_cases():
+    for name, frames, sizes in FUSION_CASES:
+        settings = dict(model=name, num_classes=NUM_CLASSES, dtype=torch.float32, channels_last=0, tolerance=1e-4, **sizes)
+        channels = sizes.get("channels", 6)
+        tensors = {
+            "image": torch.randn(BATCH, *([frames] if frames and frames > 1 else []), 3, 64, 64),
+            "mel": torch.randn(BATCH, 64, 61),
+            "stft": torch.randn(BATCH, channels, 129, 5),
+            "series": torch.randn(BATCH, 75, channels),
+        }
+        unread = {"visual": "mel", "audio": "image"}.get(sizes.get("modality"))
+        inputs = {key: tensors[key] for key in fusion_models.INPUTS[name] if key != unread}
+        kind = sizes.get("modality", sizes.get("fusion", "channels5" if channels == 5 else ""))
+        case = "-".join(filter(None, [name, kind, f"{frames}frames" if frames else ""]))
+        yield f"{case}-{'small' if sizes else 'reference'}", settings, inputs
+        if sizes and channels == 6:
+            exact = dict(settings, dtype=torch.float64, channels_last=1, tolerance=1e-9)
+            yield f"{case}-channels_last", exact, {key: tensor.double() for key, tensor in inputs.items()}
+
+
 def main():
     driver = parity.parse_driver(__doc__)
     torch.manual_seed(1)
     cases = {}
-    for name in tiny_models.MODELS:
-        for variant in VARIANTS:
-            settings = dict(model=name, num_classes=NUM_CLASSES, **variant)
-            model = disturbed(tiny_models.make(name, NUM_CLASSES, variant["width"])).to(variant["dtype"])
-            image = torch.randn(BATCH, 3, 64, 64, dtype=variant["dtype"])
-            inputs = {"image": image, "target": torch.randint(NUM_CLASSES, (BATCH,))}
-            layout = "channels_last" if variant["channels_last"] else "contiguous"
-            cases[f"{name}-{variant['width']}-{layout}"] = (model, inputs, settings)
+    for case, settings, inputs in [*image_cases(), *fusion_cases()]:
+        inputs["target"] = torch.randint(NUM_CLASSES, (BATCH,))
+        cases[case] = (disturbed(make(settings)), inputs, settings)
 
     failed = False
     for case, passes, files in parity.run_both(driver, cases, python_passes):
         _, inputs, settings = cases[case]
         errors = errors_of(passes, files)
-        errors["fresh logits"] = check_fresh_weights(settings, files, inputs["image"])
+        errors["fresh logits"] = check_fresh_weights(settings, files, inputs)
         for what, (error, tensor) in errors.items():
             bad = not error <= settings["tolerance"]
             failed |= bad
-            print(f"{'FAILED' if bad else 'ok':6} {case:36} {what:16} {error:.1e} {tensor}")
+            print(f"{'FAILED' if bad else 'ok':6} {case:40} {what:16} {error:.1e} {tensor}")
     sys.exit(1 if failed else 0)
 
 

@@ -6,6 +6,7 @@ with the code that ctest shows as skipped.
 """
 
 import argparse
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -66,3 +67,25 @@ def worst_error(reference, result):
         error = (result[name].double() - expected.double()).abs().max().item() / scale
         worst = max(worst, (error if error == error else float("inf"), name))
     return worst
+
+
+class LineDriver:
+    """Collects jobs for a C++ program that takes `INPUT OUTPUT OPERATION ARGUMENTS...` a line, and runs them in one go."""
+
+    def __init__(self, program, folder):
+        self.program, self.folder = program, pathlib.Path(folder)
+        self.lines, self.numbers = [], itertools.count()
+
+    def file(self, content, suffix=".in"):
+        path = self.folder / f"{next(self.numbers)}{suffix}"
+        path.write_bytes(content)
+        return path
+
+    def add(self, source, operation, *arguments):
+        output = self.folder / f"{next(self.numbers)}.out"
+        self.lines.append(" ".join(map(str, (source, output, operation, *arguments))))
+        return output
+
+    def run(self):
+        subprocess.run([self.program], input="".join(line + "\n" for line in self.lines), text=True, check=True)
+        self.lines.clear()

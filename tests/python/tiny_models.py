@@ -15,10 +15,12 @@ def scaled(channels, width):
 
 
 def set_dropout(model, p):
-    """Sets the probability of every dropout layer of `model`; 0 turns dropout off and keeps the training mode."""
+    """Sets the probability of all dropout in `model`; 0 turns dropout off and keeps the training mode."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = p
+        elif isinstance(module, (nn.MultiheadAttention, nn.GRU)):
+            module.dropout = p
 
 
 class ResidualBlock(nn.Module):

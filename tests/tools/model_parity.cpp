@@ -14,20 +14,16 @@ namespace {
 
 using namespace mmtrain;
 
-torch::Tensor forward(Model& model, const torch::Tensor& image) {
-  NamedTensors inputs;
-  inputs.insert("image", image);
-  return model.forward(inputs);
-}
-
 // One forward and backward pass; what came of it goes into `result` under names that start with `prefix`.
 void record_pass(Model& model, const parity::Case& test, const std::string& prefix, StateDict& result) {
-  torch::Tensor image = test.input("image");
+  NamedTensors inputs = test.inputs();
   if (test.text("channels_last") == "1") {
     to_channels_last(model.module());
-    image = image.contiguous(torch::MemoryFormat::ChannelsLast);
+    for (auto& input : inputs) {
+      if (input.value().dim() == 4) input.value() = input.value().contiguous(torch::MemoryFormat::ChannelsLast);
+    }
   }
-  const torch::Tensor logits = forward(model, image);
+  const torch::Tensor logits = model.forward(inputs);
   const LossValue loss = nn::cross_entropy(logits, test.input("target"));
   (loss.sum / loss.weight).backward();
   result.insert(prefix + "logits", logits.detach());
@@ -51,7 +47,7 @@ void run(const parity::Case& test) {
   const std::shared_ptr<Model> fresh = test.fresh_model(/*dropout=*/true);
   save_safetensors(test.path("fresh.safetensors"), state_dict(fresh->module()));
   fresh->module().eval();
-  result.insert("fresh.logits", forward(*fresh, test.input("image")).detach());
+  result.insert("fresh.logits", fresh->forward(test.inputs()).detach());
   save_safetensors(test.path("result.safetensors"), result);
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <initializer_list>
 #include <utility>
 
 #include "mmtrain/core/error.h"
@@ -24,16 +25,33 @@ const std::string& Case::text(const std::string& name) const {
   return found->second;
 }
 
+NamedTensors Case::inputs() const {
+  NamedTensors result;
+  for (const auto& item : inputs_) {
+    if (item.key() != "target") result.insert(item.key(), item.value());
+  }
+  return result;
+}
+
 std::shared_ptr<Model> Case::fresh_model(bool dropout) const {
-  const torch::Tensor& image = input("image");
-  std::shared_ptr<Model> model =
-      make_model(text("model"), {.num_classes = static_cast<std::int64_t>(number("num_classes")),
-                                 .width = number("width"),
-                                 .image_size = image.size(-1),
-                                 .dropout = dropout});
+  ModelOptions options{.num_classes = static_cast<std::int64_t>(number("num_classes")), .dropout = dropout};
+  if (const torch::Tensor* image = inputs_.find("image")) options.image_size = image->size(-1);
+  if (has("width")) options.width = number("width");
+  for (auto [name, value] :
+       std::initializer_list<std::pair<const char*, std::int64_t*>>{{"channels", &options.channels},
+                                                                    {"d_model", &options.d_model},
+                                                                    {"num_heads", &options.num_heads},
+                                                                    {"num_layers", &options.num_layers},
+                                                                    {"d_ff", &options.d_ff}}) {
+    if (has(name)) *value = static_cast<std::int64_t>(number(name));
+  }
+  if (has("fusion")) options.fusion = text("fusion");
+  if (has("modality")) options.modality = text("modality");
+  std::shared_ptr<Model> model = make_model(text("model"), options);
+  const torch::ScalarType type = inputs()[0].value().scalar_type();
   // As Python's module.to(dtype) does; LibTorch's would turn the integer buffers of batch norm into floats too.
   const auto convert = [&](torch::Tensor& tensor) {
-    if (tensor.is_floating_point()) tensor.set_data(tensor.to(image.scalar_type()));
+    if (tensor.is_floating_point()) tensor.set_data(tensor.to(type));
   };
   torch::NoGradGuard no_grad;
   for (torch::Tensor& parameter : model->module().parameters()) convert(parameter);

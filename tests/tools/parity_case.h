@@ -20,11 +20,15 @@ class Case {
 
   /// The tensor `name` of the inputs.
   const torch::Tensor& input(const std::string& name) const;
+  /// All of them but the target: what a model reads.
+  NamedTensors inputs() const;
   /// The setting `name`; throws `DataError` if it is missing.
   const std::string& text(const std::string& name) const;
   double number(const std::string& name) const { return std::stod(text(name)); }
+  bool has(const std::string& name) const { return settings_.contains(name); }
 
-  /// The case's net, freshly initialized, for the size and type of the input `image`.
+  /// The case's net, freshly initialized, for the size of the input `image` and the type of the inputs. Settings called
+  /// like options of `ModelOptions` are taken.
   std::shared_ptr<Model> fresh_model(bool dropout) const;
   /// The case's net with the case's weights; every name must match.
   std::shared_ptr<Model> model(bool dropout) const;

@@ -24,14 +24,14 @@ Batch map(const Batch& batch, Change change) {
 
 }  // namespace
 
+const torch::Tensor& input_called(const std::string& name, const NamedTensors& inputs) {
+  if (const torch::Tensor* found = inputs.find(name)) return *found;
+  throw DataError(fmt::format("[Batch] no input called '{}'; there are: {}", name, fmt::join(inputs.keys(), ", ")));
+}
+
 std::int64_t Batch::size() const {
   if (!inputs.is_empty()) return inputs[0].value().size(0);
   return target.defined() ? target.size(0) : 0;
-}
-
-const torch::Tensor& Batch::input(const std::string& name) const {
-  if (const torch::Tensor* found = inputs.find(name)) return *found;
-  throw DataError(fmt::format("[Batch] no input called '{}'; there are: {}", name, fmt::join(inputs.keys(), ", ")));
 }
 
 Batch Batch::to(torch::Device device, bool non_blocking) const {

@@ -14,8 +14,8 @@
 #include <system_error>
 #include <utility>
 
+#include "core/parallel_for.h"
 #include "core/posix.h"
-#include "data/parallel_for.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"
 #include "mmtrain/device/memory.h"

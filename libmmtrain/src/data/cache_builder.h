@@ -5,7 +5,7 @@
 #include <functional>
 #include <vector>
 
-#include "data/cache_format.h"
+#include "data/cache_key.h"
 #include "mmtrain/data/sample_source.h"
 
 namespace mmtrain::detail {

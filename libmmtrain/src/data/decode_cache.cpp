@@ -8,10 +8,10 @@
 #include <system_error>
 #include <utility>
 
+#include "core/parallel_for.h"
 #include "data/cache_builder.h"
-#include "data/cache_format.h"
+#include "data/cache_key.h"
 #include "data/cache_place.h"
-#include "data/parallel_for.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"
 #include "mmtrain/io/atomic_file.h"

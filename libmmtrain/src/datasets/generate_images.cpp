@@ -1,19 +1,18 @@
 #include "mmtrain/datasets/generate_images.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <array>
 #include <fstream>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "data/parallel_for.h"
+#include "core/parallel_for.h"
 #include "datasets/draw_image.h"
+#include "datasets/new_directory.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/random.h"
 #include "mmtrain/media/image.h"
@@ -234,28 +233,10 @@ void Generator::plant_strays() const {
 
 GeneratedImages generate_images(const fs::path& directory, const GenerateImagesOptions& options) {
   check(options);
-  const fs::path target = fs::absolute(directory.has_filename() ? directory : directory.parent_path());
-  std::error_code error;
-  if (fs::exists(target, error) && !fs::is_empty(target, error)) {
-    throw ConfigError(
-        fmt::format("[generate_images] '{}' is there already and not empty: name a new directory", target.string()));
-  }
-  const fs::path growing = target.parent_path() / fmt::format(".{}.{}.tmp", target.filename().string(), ::getpid());
-  try {
-    fs::remove_all(growing);
-    const GeneratedImages made = Generator(growing, options).run();
-    fs::rename(growing, target);
-    return made;
-  } catch (const fs::filesystem_error& failure) {
-    fs::remove_all(growing, error);
-    const std::string text =
-        fmt::format("[generate_images] cannot make '{}': {}", target.string(), failure.code().message());
-    if (failure.code() == std::errc::no_space_on_device) throw Error(text);
-    throw ConfigError(text);
-  } catch (...) {
-    fs::remove_all(growing, error);
-    throw;
-  }
+  GeneratedImages made;
+  detail::make_directory("generate_images", directory,
+                         [&](const fs::path& growing) { made = Generator(growing, options).run(); });
+  return made;
 }
 
 }  // namespace mmtrain::datasets

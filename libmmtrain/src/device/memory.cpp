@@ -1,12 +1,14 @@
 #include "mmtrain/device/memory.h"
 
 #include <ATen/Context.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <new>
 #include <regex>
 #include <string_view>
@@ -14,6 +16,7 @@
 #include "device/cuda_driver.h"
 #include "device/device_memory.h"
 #include "device/machine.h"
+#include "mmtrain/core/error.h"
 #include "mmtrain/device/device.h"
 
 namespace mmtrain {
@@ -95,6 +98,20 @@ void empty_cache(c10::Device device) {
 void reset_peak(c10::Device device) {
   if (!device.is_cuda()) return reset_process_peak();
   if (auto* allocator = cuda_allocator()) allocator->resetPeakStats(index_of(device));
+}
+
+void limit_cuda_memory(double fraction) {
+  if (!(fraction > 0 && fraction <= 1)) {
+    throw ConfigError(
+        fmt::format("[memory] the fraction of a GPU's memory must be above 0 and at most 1, got {}", fraction));
+  }
+  // Settings replace one another, so those of the environment are repeated.
+  std::string settings;
+  for (const char* variable : {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0' && settings.empty()) settings = std::string(value) + ",";
+  }
+  c10::CachingAllocator::setAllocatorSettings(fmt::format("{}per_process_memory_fraction:{}", settings, fraction));
 }
 
 std::string format_bytes(std::int64_t bytes) {

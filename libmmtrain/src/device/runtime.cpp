@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <array>
@@ -31,10 +32,19 @@ std::string matmul_precision(const RuntimeOptions& options) {
   return options.tf32 && cuda_device_count() > 0 ? "high" : "highest";
 }
 
+// No block of its own from the system for sizes below 1 GiB, and none back.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, -1);
+#endif
+}
+
 }  // namespace
 
 void apply_runtime(const RuntimeOptions& options) {
   check(options);
+  if (options.keep_freed_memory) keep_freed_memory();
   // cuBLAS is only deterministic with workspaces of fixed size, and reads this when it is first used.
   if (options.deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   at::Context& context = at::globalContext();

@@ -18,25 +18,27 @@ torch::nn::Linear linear_without_bias(std::int64_t in_features, std::int64_t out
 
 }  // namespace
 
-ResidualBlockImpl::ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels, std::int64_t stride)
-    : in_channels_(in_channels), out_channels_(out_channels), stride_(stride) {
+ResidualBlockImpl::ResidualBlockImpl(const ResidualBlockOptions& options_) : options(options_) {
   ResidualBlockImpl::reset();
 }
 
 void ResidualBlockImpl::reset() {
-  conv1 = register_module("conv1", conv(in_channels_, out_channels_, 3, stride_));
-  bn1 = register_module("bn1", BatchNorm2d(out_channels_));
-  conv2 = register_module("conv2", conv(out_channels_, out_channels_, 3, 1));
-  bn2 = register_module("bn2", BatchNorm2d(out_channels_));
-  shortcut = register_module("shortcut", torch::nn::Sequential());
-  if (stride_ != 1 || in_channels_ != out_channels_) {
-    shortcut->push_back(conv(in_channels_, out_channels_, 1, stride_));
-    shortcut->push_back(BatchNorm2d(out_channels_));
+  const std::int64_t in = options.in_channels, out = options.out_channels;
+  conv1 = register_module("conv1", conv(in, out, 3, options.stride));
+  bn1 = register_module("bn1", BatchNorm2d(out));
+  conv2 = register_module("conv2", conv(out, out, 3, 1));
+  bn2 = register_module("bn2", BatchNorm2d(out));
+  dropout = options.dropout > 0 ? register_module("dropout", Dropout2d(options.dropout)) : nullptr;
+  shortcut = register_module(options.shortcut, torch::nn::Sequential());
+  if (options.stride != 1 || in != out) {
+    shortcut->push_back(conv(in, out, 1, options.stride));
+    shortcut->push_back(BatchNorm2d(out));
   }
 }
 
 torch::Tensor ResidualBlockImpl::forward(const torch::Tensor& input) {
   torch::Tensor out = bn1->forward(conv1->forward(input)).relu_();
+  if (!dropout.is_empty()) out = dropout->forward(out);
   out = bn2->forward(conv2->forward(out));
   // Batch norm's backward reads its input, never its output: the sum and the ReLU may overwrite it.
   out += shortcut->is_empty() ? input : shortcut->forward(input);

@@ -151,5 +151,18 @@ void check_batch_norm_input(const Tensor& input, std::size_t dimensions) {
                                 dimensions == 1 ? "2 or 3" : std::to_string(wanted), fmt::join(input.sizes(), ",")));
 }
 
+bool channels_lie_last(const Tensor& input) {
+  return input.dim() == 3 && input.size(1) > 1 && input.size(2) > 1 && input.stride(1) == 1 &&
+         input.stride(2) == input.size(1);
+}
+
+// As a map of height 1, for which the kernels know that order.
+Tensor sequence_batch_norm(const Tensor& input, const BatchNormTensors& tensors, bool training, double momentum,
+                           double eps) {
+  return torch::batch_norm(input.unsqueeze(2), tensors.weight, tensors.bias, tensors.running_mean, tensors.running_var,
+                           training, momentum, eps, at::globalContext().userEnabledCuDNN())
+      .squeeze(2);
+}
+
 }  // namespace detail
 }  // namespace mmtrain::nn

@@ -9,8 +9,9 @@
 namespace mmtrain::optim {
 namespace {
 
-std::string group_name(const std::string& prefix) {
-  return prefix.ends_with('.') ? prefix.substr(0, prefix.size() - 1) : prefix;
+std::string group_name(const PrefixRule& rule) {
+  if (!rule.name.empty()) return rule.name;
+  return rule.prefix.ends_with('.') ? rule.prefix.substr(0, rule.prefix.size() - 1) : rule.prefix;
 }
 
 }  // namespace
@@ -18,7 +19,7 @@ std::string group_name(const std::string& prefix) {
 std::vector<ParamGroup> named_groups(const torch::nn::Module& module, const std::vector<PrefixRule>& rules) {
   std::vector<ParamGroup> groups;
   for (const PrefixRule& rule : rules) {
-    groups.push_back({group_name(rule.prefix), StateDict(), rule.lr, rule.weight_decay});
+    groups.push_back({group_name(rule), StateDict(), rule.lr, rule.weight_decay});
   }
   groups.push_back({"default", StateDict(), {}, {}});
   for (const auto& item : module.named_parameters()) {

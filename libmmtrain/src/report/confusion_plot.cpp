@@ -11,7 +11,7 @@
 #include "mmtrain/io/atomic_file.h"
 #include "report/axis.h"
 #include "report/canvas.h"
-#include "report/plot_style.h"
+#include "report/panels.h"
 #include "report/utf8.h"
 
 namespace mmtrain {
@@ -89,10 +89,12 @@ struct MatrixLayout {
   bool named, upright;  // names at the axes; those of the columns written upwards
 };
 
-MatrixLayout lay_out_matrix(const std::vector<std::string>& names) {
+// `most` is the largest side that the matrix may have; 0: as large as it likes.
+MatrixLayout lay_out_matrix(const std::vector<std::string>& names, Point corner = {}, double most = 0) {
   MatrixLayout layout{};
   const std::size_t classes = names.size();
   layout.cell = cell_side(classes);
+  if (most > 0) layout.cell = std::min(layout.cell, most / static_cast<double>(classes));
   layout.named = classes <= kNamedClasses;
   layout.name_size = std::clamp(layout.cell * 0.85, 10.0, kTickSize);
   double longest = Canvas::text_width("000", kTickSize);
@@ -104,7 +106,7 @@ MatrixLayout lay_out_matrix(const std::vector<std::string>& names) {
   const double side = std::max(layout.cell * static_cast<double>(classes), 180.0);
   layout.cell = side / static_cast<double>(classes);
   const double below = layout.upright ? longest : kTickSize;
-  layout.frame = {std::ceil(longest) + 64, 52, side, side};
+  layout.frame = {corner.x + std::ceil(longest) + 64, corner.y + 52, side, side};
   layout.width = layout.frame.right() + 112;
   layout.height = layout.frame.bottom() + std::ceil(below) + 56;
   return layout;
@@ -174,27 +176,42 @@ void draw_color_bar(Canvas& canvas, const MatrixLayout& layout, const Heatmap& m
   }
 }
 
-}  // namespace
-
-void write_confusion_matrix(const std::filesystem::path& path, const ConfusionMatrix& confusion,
-                            const std::vector<std::string>& class_names, const ConfusionPlotOptions& options) {
-  const bool square = std::ranges::all_of(confusion, [&](const auto& row) { return row.size() == confusion.size(); });
-  if (confusion.empty() || !square || class_names.size() != confusion.size()) {
-    throw ConfigError(
-        fmt::format("[Plots] a confusion matrix must be square with a name for each class, got {} rows, {} names",
-                    confusion.size(), class_names.size()));
-  }
-  const Heatmap map = make_heatmap(confusion, options.normalize);
-  const MatrixLayout layout = lay_out_matrix(class_names);
-  Canvas canvas(layout.width, layout.height);
+void draw_matrix(Canvas& canvas, const MatrixLayout& layout, const Heatmap& map, const std::string& title,
+                 const std::vector<std::string>& class_names, double left) {
   const double middle = layout.frame.left + layout.frame.width / 2;
-  canvas.text({middle, 24}, options.title, {.size = kTitleSize, .x = AlignX::center, .bold = true});
+  canvas.text({middle, layout.frame.top - 28}, title, {.size = kTitleSize, .x = AlignX::center, .bold = true});
   canvas.text({middle, layout.height - 18}, "Predicted class", {.size = kLabelSize, .x = AlignX::center});
-  canvas.text({22, layout.frame.top + layout.frame.height / 2}, "True class",
+  canvas.text({left + 22, layout.frame.top + layout.frame.height / 2}, "True class",
               {.size = kLabelSize, .x = AlignX::center, .vertical = true});
   draw_cells(canvas, layout, map);
   draw_classes(canvas, layout, class_names);
   draw_color_bar(canvas, layout, map);
+}
+
+}  // namespace
+
+void check(const PlotMatrix& matrix) {
+  const ConfusionMatrix& confusion = matrix.confusion;
+  const bool square = std::ranges::all_of(confusion, [&](const auto& row) { return row.size() == confusion.size(); });
+  if (confusion.empty() || !square || matrix.class_names.size() != confusion.size()) {
+    throw ConfigError(
+        fmt::format("[Plots] a confusion matrix must be square with a name for each class, got {} rows, {} names",
+                    confusion.size(), matrix.class_names.size()));
+  }
+}
+
+void draw(Canvas& canvas, const PlotMatrix& matrix, Point corner) {
+  constexpr double kSide = 270;  // leaves room for names on a panel
+  const MatrixLayout layout = lay_out_matrix(matrix.class_names, corner, kSide);
+  draw_matrix(canvas, layout, make_heatmap(matrix.confusion, false), matrix.title, matrix.class_names, corner.x);
+}
+
+void write_confusion_matrix(const std::filesystem::path& path, const ConfusionMatrix& confusion,
+                            const std::vector<std::string>& class_names, const ConfusionPlotOptions& options) {
+  check(PlotMatrix{confusion, class_names, options.title});
+  const MatrixLayout layout = lay_out_matrix(class_names);
+  Canvas canvas(layout.width, layout.height);
+  draw_matrix(canvas, layout, make_heatmap(confusion, options.normalize), options.title, class_names, 0);
   write_file_atomic(path, canvas.png());
 }
 

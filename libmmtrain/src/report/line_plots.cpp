@@ -11,7 +11,7 @@
 #include "mmtrain/io/atomic_file.h"
 #include "report/axis.h"
 #include "report/canvas.h"
-#include "report/plot_style.h"
+#include "report/panels.h"
 
 namespace mmtrain {
 namespace {
@@ -20,19 +20,8 @@ namespace {
 constexpr std::array<Color, 7> kLineColors = {
     {{0, 114, 178}, {213, 94, 0}, {0, 158, 115}, {204, 121, 167}, {230, 159, 0}, {86, 180, 233}, {0, 0, 0}}};
 
-Color line_color(std::size_t series) { return kLineColors[series % kLineColors.size()]; }
-
-constexpr double kPanelWidth = 640, kPanelHeight = 460;
 constexpr double kLineWidth = 2, kDotRadius = 3, kRingRadius = 7;
 constexpr std::size_t kMarkedPoints = 40;  // longer lines go without a dot at each value
-
-void check(const PlotPanel& panel) {
-  for (const PlotSeries& series : panel.series) {
-    if (series.x.size() == series.y.size()) continue;
-    throw ConfigError(fmt::format("[Plots] a series needs as many x as y values, got {} and {} for '{}'",
-                                  series.x.size(), series.y.size(), series.label));
-  }
-}
 
 bool finite(const PlotSeries& series, std::size_t i) {
   return std::isfinite(series.x[i]) && std::isfinite(series.y[i]);
@@ -71,7 +60,7 @@ bool whole_numbers(const PlotPanel& panel) {
   });
 }
 
-Chart lay_out(const PlotPanel& panel, double left) {
+Chart lay_out(const PlotPanel& panel, Point corner) {
   Range x, y;
   for (const PlotSeries& series : panel.series) {
     for (std::size_t i = 0; i < series.x.size(); ++i) {
@@ -80,7 +69,7 @@ Chart lay_out(const PlotPanel& panel, double left) {
       y.include(series.y[i]);
     }
   }
-  Chart chart{.frame = {left + 78, 46, kPanelWidth - 104, kPanelHeight - 110}, .x = {}, .y = {}};
+  Chart chart{.frame = {corner.x + 78, corner.y + 46, kPanelWidth - 104, kPanelHeight - 110}, .x = {}, .y = {}};
   if (x.empty()) return chart;
   chart.x = fit_axis(x.low, x.high, 8, 0.03, whole_numbers(panel));
   chart.y = fit_axis(y.low, y.high, 6, 0.06);
@@ -102,7 +91,8 @@ void draw_axes(Canvas& canvas, const Chart& chart, const PlotPanel& panel) {
   }
   canvas.fill({frame.left, frame.top, 1, frame.height + 1}, kEdge);
   canvas.fill({frame.left, frame.bottom(), frame.width, 1}, kEdge);
-  canvas.text({frame.left + frame.width / 2, 22}, panel.title, {.size = kTitleSize, .x = AlignX::center, .bold = true});
+  canvas.text({frame.left + frame.width / 2, frame.top - 24}, panel.title,
+              {.size = kTitleSize, .x = AlignX::center, .bold = true});
   canvas.text({frame.left + frame.width / 2, frame.bottom() + 44}, panel.x_label,
               {.size = kLabelSize, .x = AlignX::center});
   canvas.text({frame.left - 60, frame.top + frame.height / 2}, panel.y_label,
@@ -200,13 +190,6 @@ void draw_legend(Canvas& canvas, const Chart& chart, const PlotPanel& panel) {
   }
 }
 
-void draw_panel(Canvas& canvas, const PlotPanel& panel, double left) {
-  const Chart chart = lay_out(panel, left);
-  draw_axes(canvas, chart, panel);
-  for (std::size_t i = 0; i < panel.series.size(); ++i) draw_series(canvas, chart, panel.series[i], line_color(i));
-  draw_legend(canvas, chart, panel);
-}
-
 PlotSeries column(const std::vector<EpochRecord>& history, const char* label, double EpochRecord::*member,
                   double scale = 1) {
   PlotSeries series;
@@ -227,10 +210,27 @@ const EpochRecord* best_of(const std::vector<EpochRecord>& history) {
 
 }  // namespace
 
+Color line_color(std::size_t series) { return kLineColors[series % kLineColors.size()]; }
+
+void check(const PlotPanel& panel) {
+  for (const PlotSeries& series : panel.series) {
+    if (series.x.size() == series.y.size()) continue;
+    throw ConfigError(fmt::format("[Plots] a series needs as many x as y values, got {} and {} for '{}'",
+                                  series.x.size(), series.y.size(), series.label));
+  }
+}
+
+void draw(Canvas& canvas, const PlotPanel& panel, Point corner) {
+  const Chart chart = lay_out(panel, corner);
+  draw_axes(canvas, chart, panel);
+  for (std::size_t i = 0; i < panel.series.size(); ++i) draw_series(canvas, chart, panel.series[i], line_color(i));
+  draw_legend(canvas, chart, panel);
+}
+
 void write_line_plots(const std::filesystem::path& path, const std::vector<PlotPanel>& panels) {
-  std::ranges::for_each(panels, check);
+  for (const PlotPanel& panel : panels) check(panel);
   Canvas canvas(kPanelWidth * static_cast<double>(std::max<std::size_t>(panels.size(), 1)), kPanelHeight);
-  for (std::size_t i = 0; i < panels.size(); ++i) draw_panel(canvas, panels[i], kPanelWidth * static_cast<double>(i));
+  for (std::size_t i = 0; i < panels.size(); ++i) draw(canvas, panels[i], {kPanelWidth * static_cast<double>(i), 0});
   write_file_atomic(path, canvas.png());
 }
 

@@ -20,4 +20,9 @@ void write_confusion_matrix(const std::filesystem::path&, const ConfusionMatrix&
   say_once();
 }
 
+void write_figure(const std::filesystem::path&, const std::vector<std::variant<PlotPanel, PlotBars, PlotMatrix>>&,
+                  int) {
+  say_once();
+}
+
 }  // namespace mmtrain

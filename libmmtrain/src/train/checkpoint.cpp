@@ -11,6 +11,7 @@
 
 #include "mmtrain/core/error.h"
 #include "mmtrain/io/atomic_file.h"
+#include "mmtrain/io/pth_file.h"
 #include "mmtrain/io/tensor_file.h"
 
 namespace mmtrain {
@@ -73,7 +74,8 @@ Checkpoint load_checkpoint(const fs::path& directory) {
 }
 
 StateDict load_weights(const fs::path& path) {
-  return load_safetensors(fs::is_directory(path) ? path / kModelFile : path);
+  if (fs::is_directory(path)) return load_safetensors(path / kModelFile);
+  return is_pth(path) ? load_pth(path) : load_safetensors(path);
 }
 
 }  // namespace mmtrain

@@ -28,11 +28,12 @@ void ConsoleLogger::on_first_batch(const Batch& batch) {
 
 void ConsoleLogger::on_epoch_end(const EpochRecord& record) {
   if (record.epoch % print_every_ != 0 && record.epoch != epochs_) return;
-  log::info(fmt::format(
-      "Epoch {:>3}/{}: Train Loss: {:.4f}, Train Acc: {:.2f}%, Test Loss: {:.4f}, Test Acc: {:.2f}%, LR: {:.6f}, Time: "
-      "{:.2f}s",
-      record.epoch, epochs_, record.train_loss, 100 * record.train_acc, record.val_loss, 100 * record.val_acc,
-      record.lr, record.epoch_seconds));
+  const std::string validated = std::isnan(record.val_acc) ? ""
+                                                           : fmt::format("Test Loss: {:.4f}, Test Acc: {:.2f}%, ",
+                                                                         record.val_loss, 100 * record.val_acc);
+  log::info(fmt::format("Epoch {:>3}/{}: Train Loss: {:.4f}, Train Acc: {:.2f}%, {}LR: {:.6f}, Time: {:.2f}s",
+                        record.epoch, epochs_, record.train_loss, 100 * record.train_acc, validated, record.lr,
+                        record.epoch_seconds));
 }
 
 void CsvLogger::on_fit_begin(const FitInfo& info) {
@@ -63,36 +64,52 @@ void CsvLogger::write() const {
 }
 
 struct TensorBoardLogger::Impl {
-  std::unique_ptr<EventWriter> events;
+  std::filesystem::path also;
+  std::vector<std::unique_ptr<EventWriter>> writers;
+
+  void add(const std::string& tag, double value, std::int64_t step) {
+    if (std::isnan(value)) return;  // not measured
+    for (const auto& writer : writers) writer->add_scalar(tag, value, step);
+  }
 };
 
-TensorBoardLogger::TensorBoardLogger() : impl_(std::make_unique<Impl>()) {}
+TensorBoardLogger::TensorBoardLogger(std::filesystem::path also) : impl_(std::make_unique<Impl>()) {
+  impl_->also = std::move(also);
+}
 TensorBoardLogger::~TensorBoardLogger() = default;
 
 void TensorBoardLogger::on_fit_begin(const FitInfo& info) {
-  if (!info.run_dir.empty()) impl_->events = std::make_unique<EventWriter>(info.run_dir);
+  for (const std::filesystem::path& directory : {info.run_dir, impl_->also}) {
+    if (!directory.empty()) impl_->writers.push_back(std::make_unique<EventWriter>(directory));
+  }
 }
 
 void TensorBoardLogger::on_epoch_end(const EpochRecord& record) {
-  if (!impl_->events) return;
-  const std::pair<const char*, double> scalars[] = {{"loss/train", record.train_loss},
-                                                    {"loss/val", record.val_loss},
-                                                    {"accuracy/train", record.train_acc},
-                                                    {"accuracy/val", record.val_acc},
-                                                    {"accuracy_top5/val", record.val_top5},
-                                                    {"f1_macro/val", record.val_f1_macro},
-                                                    {"f1_weighted/val", record.val_f1_weighted},
-                                                    {"lr", record.lr},
-                                                    {"samples_per_second", record.samples_per_second},
-                                                    {"data_wait_pct", record.data_wait_pct}};
-  for (const auto& [tag, value] : scalars) impl_->events->add_scalar(tag, static_cast<float>(value), record.epoch);
-  if (!std::isnan(record.grad_norm)) {
-    impl_->events->add_scalar("grad_norm", static_cast<float>(record.grad_norm), record.epoch);
+  const auto add = [&](const std::string& tag, double value) { impl_->add(tag, value, record.epoch); };
+  add("loss/train", record.train_loss);
+  add("loss/val", record.val_loss);
+  add("accuracy/train", record.train_acc);
+  add("accuracy/val", record.val_acc);
+  add("accuracy_top5/val", record.val_top5);
+  add("f1_macro/val", record.val_f1_macro);
+  add("f1_weighted/val", record.val_f1_weighted);
+  if (record.group_rates.size() > 1) {
+    for (const EpochRecord::GroupRate& rate : record.group_rates) add("lr/" + rate.group, rate.lr);
+  } else {
+    add("lr", record.lr);
   }
-  impl_->events->flush();
+  add("samples_per_second", record.samples_per_second);
+  add("data_wait_pct", record.data_wait_pct);
+  add("grad_norm", record.grad_norm);
+  constexpr double kMebibyte = 1024 * 1024;
+  for (const EpochRecord::DeviceMemory& device : record.memory) {
+    add("memory_mib/" + device.device + "/allocated", static_cast<double>(device.memory.allocated) / kMebibyte);
+    add("memory_mib/" + device.device + "/reserved", static_cast<double>(device.memory.reserved) / kMebibyte);
+  }
+  for (const auto& writer : impl_->writers) writer->flush();
 }
 
-void TensorBoardLogger::on_fit_end(const FitResult&) { impl_->events.reset(); }
+void TensorBoardLogger::on_fit_end(const FitResult&) { impl_->writers.clear(); }
 
 void write_test_results(const std::filesystem::path& path, const MetricValues& values,
                         const std::vector<std::string>& class_names) {

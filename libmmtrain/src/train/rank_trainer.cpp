@@ -15,14 +15,24 @@ void add(std::optional<ClassificationMetrics>& metrics, const StepResult& outcom
 RankTrainer::RankTrainer(RankParts parts, Loss loss, torch::Device device)
     : step_(std::move(parts.model), std::move(parts.optimizer), std::move(loss), std::move(parts.step)),
       device_(device),
-      step_sums_(torch::zeros({4}, torch::TensorOptions(torch::kDouble).device(device))) {}
+      step_sums_(torch::zeros({4}, torch::TensorOptions(torch::kDouble).device(device))),
+      broken_losses_(torch::zeros({2}, step_sums_.options())) {}
 
-StepStatus RankTrainer::train(const Batch& batch, const RowPlace& place, bool completes, StepStatus status) {
+StepStatus RankTrainer::train(const Batch& batch, std::int64_t number, const RowPlace& place, bool completes,
+                              StepStatus status) {
   const StepResult outcome = completes ? step_.run(batch, place, status) : step_.accumulate(batch, place, status);
   if (outcome.status.no_batch) return outcome.status;
   add(trained_, outcome, batch);
   count(outcome);
+  watch_loss(outcome.loss_sum, number);
   return outcome.status;
+}
+
+void RankTrainer::watch_loss(const torch::Tensor& loss, std::int64_t number) {
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor row = torch::where(loss.isfinite(), 0.0, broken_losses_[0] + 1);
+  const torch::Tensor first = torch::where(row == 1, static_cast<double>(number), broken_losses_[1]);
+  broken_losses_.copy_(torch::stack({row, first}));
 }
 
 void RankTrainer::count(const StepResult& outcome) {

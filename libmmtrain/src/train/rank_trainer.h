@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -15,8 +16,8 @@ class RankTrainer {
  public:
   RankTrainer(RankParts parts, Loss loss, torch::Device device);
 
-  /// Trains on `batch`, which is on the device, and counts it.
-  StepStatus train(const Batch& batch, const RowPlace& place, bool completes, StepStatus status);
+  /// Trains on `batch`, number `number` of its epoch, which is on the device, and counts it.
+  StepStatus train(const Batch& batch, std::int64_t number, const RowPlace& place, bool completes, StepStatus status);
   /// Completes a step whose last batch never came.
   void finish_step() { count(step_.finish()); }
 
@@ -35,14 +36,17 @@ class RankTrainer {
   /// Of the open epoch, on the device: sum and number of finite gradient norms, steps left out, norms that are not
   /// finite.
   torch::Tensor& step_sums() { return step_sums_; }
+  /// On the device: how many of the last batches in a row had a loss that is not finite, and the number of the first.
+  const torch::Tensor& broken_losses() const { return broken_losses_; }
 
  private:
   void count(const StepResult& outcome);
+  void watch_loss(const torch::Tensor& loss, std::int64_t number);
 
   TrainStep step_;
   torch::Device device_;
   std::optional<ClassificationMetrics> trained_, evaluated_;
-  torch::Tensor step_sums_;
+  torch::Tensor step_sums_, broken_losses_;
   std::optional<optim::EmaScope> averaged_;
 };
 

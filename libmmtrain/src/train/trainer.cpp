@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -14,6 +16,7 @@
 #include "mmtrain/core/log.h"
 #include "mmtrain/core/progress.h"
 #include "mmtrain/device/memory.h"
+#include "mmtrain/optim/optimizer.h"
 #include "mmtrain/train/checkpoint.h"
 #include "mmtrain/train/signals.h"
 #include "train/rank_trainer.h"
@@ -25,8 +28,6 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr int kStateFormat = 2;
-// Batches between readings of the loss, each of which waits for the device.
-constexpr std::int64_t kProgressInterval = 10;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -94,20 +95,25 @@ void validate(const TrainerOptions& options) {
   require(options.epochs >= 1, "epochs", "be positive", options.epochs);
   require(options.limit_train_batches >= 0, "limit_train_batches", "not be negative", options.limit_train_batches);
   require(options.limit_val_batches >= 0, "limit_val_batches", "not be negative", options.limit_val_batches);
+  require(options.val_interval >= 1, "val_interval", "be positive", options.val_interval);
+  require(options.log_interval >= 1, "log_interval", "be positive", options.log_interval);
+  require(options.save_interval >= 0, "save_interval", "not be negative", options.save_interval);
   require(options.accumulation_steps >= 1, "accumulation_steps", "be positive", options.accumulation_steps);
+  require(options.max_broken_losses >= 0, "max_broken_losses", "not be negative", options.max_broken_losses);
   require(options.early_stopping_patience >= 0, "early_stopping_patience", "not be negative",
           options.early_stopping_patience);
 }
 
+constexpr const char* kRemedy = "a lower learning rate, --grad_clip, or --amp off may help";
+
 // Numbers that say that training has gone wrong are said once an epoch.
 void warn_of_trouble(const EpochRecord& record, std::int64_t broken_norms) {
-  const char* remedy = "a lower learning rate, --grad_clip, or --amp off may help";
   if (!std::isfinite(record.train_loss)) {
-    log::warning(fmt::format("epoch {}: the training loss is {}; {}", record.epoch, record.train_loss, remedy));
+    log::warning(fmt::format("epoch {}: the training loss is {}; {}", record.epoch, record.train_loss, kRemedy));
   }
   if (broken_norms > record.skipped_steps) {
     log::warning(fmt::format("epoch {}: the gradient norm of {} steps was infinite or no number; {}", record.epoch,
-                             broken_norms, remedy));
+                             broken_norms, kRemedy));
   }
 }
 
@@ -127,6 +133,8 @@ struct Trainer::Impl {
   double train_seconds = 0;  ///< of the open epoch, before a resume
   double wait_seconds = 0;
   std::int64_t epochs_since_best = 0;
+  double last_val_loss = std::nan("");  ///< of the last epoch that was validated
+  std::vector<std::string> class_names;
   FitResult result;
 
   Impl(std::shared_ptr<parallel::Strategy> how, const RankFactory& make_rank, Loss loss,
@@ -134,6 +142,11 @@ struct Trainer::Impl {
 
   detail::RankTrainer& main_rank() { return *ranks.front(); }
   bool limit_reached(std::int64_t done, std::int64_t limit) const { return limit > 0 && done >= limit; }
+  bool is_validated(std::int64_t number) const {
+    return number % options.val_interval == 0 || number >= options.epochs;
+  }
+  std::vector<EpochRecord::GroupRate> group_rates();
+  std::vector<EpochRecord::DeviceMemory> device_memory();
   double learning_rate() { return main_rank().step().optimizer().param_groups().at(0).options().get_lr(); }
   bool is_main() const { return strategy->is_main(); }
 
@@ -150,13 +163,15 @@ struct Trainer::Impl {
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
   FitResult fit(DataLoader& train, DataLoader& val);
+  void require_finite_losses(const DataLoader& loader);
   MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged);
-  void close_epoch(DataLoader& loader, const MetricValues& trained, const MetricValues& validated, double seconds);
+  void close_epoch(DataLoader& loader, const MetricValues& trained, const std::optional<MetricValues>& validated,
+                   double seconds);
   void save(const char* name);
   void write(const char* name, const std::optional<ClassificationMetrics>& metrics);
   void load(const std::filesystem::path& directory);
-  void report_skipped(const DataLoader& loader, std::int64_t& reported);
-  std::int64_t reported_train = 0, reported_val = 0;  ///< bad samples already named
+  void report_skipped(const DataLoader& loader);
+  std::map<const DataLoader*, std::size_t> reported;  ///< how many bad samples of each were named already
   std::int64_t micro_batches = 0;                     ///< of the step that is open
   bool first_batch_shown = false;
 
@@ -252,7 +267,7 @@ StepStatus Trainer::Impl::train_batch(Batch loaded, std::int64_t batches, StepSt
       }
       first_batch_shown = true;
     }
-    const StepStatus told = ranks[i]->train(moved, shares[i].place, completes, status);
+    const StepStatus told = ranks[i]->train(moved, batch - 1, shares[i].place, completes, status);
     if (i == 0) joint = told;
   });
   return joint;
@@ -279,13 +294,14 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
       }
       train_seconds = seconds_before + seconds_since(start);
       wait_seconds = wait_before + loader.wait_seconds();
-      if (progress && (batch % kProgressInterval == 0 || batch == batches)) {
+      if (progress && (batch % options.log_interval == 0 || batch == batches)) {
         const MetricValues so_far = of_this_process(&detail::RankTrainer::trained)->compute();
         progress->update(batch, fmt::format("loss {:.4f}  acc {:.2f}%  {:.0f} samples/s  wait {:.1f}%  {}", so_far.loss,
                                             100 * so_far.accuracy, static_cast<double>(rows) / train_seconds,
                                             100 * wait_seconds / train_seconds,
                                             format_bytes(memory_stats(main_rank().device()).allocated)));
       }
+      if (main_rank().device().is_cpu() || batch % options.log_interval == 0) require_finite_losses(loader);
       if (main_rank().step().is_accumulating()) continue;  // a signal waits for the step to be complete
       // Processes stop together, after the step before which one of them had its signal.
       if (strategy->has_processes() ? status.stop : StopSignals::received() != 0) {
@@ -302,10 +318,34 @@ bool Trainer::Impl::train_epoch(DataLoader& loader) {
   if (main_rank().step().is_accumulating()) strategy->run([&](std::size_t i) { ranks[i]->finish_step(); });
   micro_batches = 0;
   if (progress) progress->finish();
-  report_skipped(loader, reported_train);
+  report_skipped(loader);
   if (finished && rows == 0)
     throw DataError("[Trainer] the training split gave no batch: has it fewer samples than drop_last needs?");
   return finished;
+}
+
+// A loss that stays infinite or no number will not come back: what is trained on says where to look.
+void Trainer::Impl::require_finite_losses(const DataLoader& loader) {
+  if (options.max_broken_losses == 0) return;
+  for (const auto& rank : ranks) {
+    const torch::Tensor broken = rank->broken_losses().cpu();
+    const auto in_a_row = std::llround(broken[0].item<double>());
+    if (in_a_row < options.max_broken_losses) continue;
+    const std::int64_t number = std::llround(broken[1].item<double>());
+    const std::vector<std::int64_t> order = loader.sampler().indices(epoch);
+    constexpr std::int64_t kNamed = 4;
+    const auto rows_of_epoch = static_cast<std::int64_t>(order.size());
+    const std::int64_t first = number * loader.options().batch_size;
+    const std::int64_t last = std::min(first + loader.options().batch_size, rows_of_epoch);
+    std::string names;
+    for (std::int64_t i = first; i < std::min(last, first + kNamed); ++i) {
+      names += (i > first ? ", " : "") + loader.dataset().sample_name(order[static_cast<std::size_t>(i)]);
+    }
+    throw Error(
+        fmt::format("[Trainer] the loss of {} batches in a row was infinite or no number, from batch {} of epoch "
+                    "{} on ({}{}): {}",
+                    in_a_row, number + 1, epoch + 1, names, last - first > kNamed ? ", ..." : "", kRemedy));
+  }
 }
 
 MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged) {
@@ -323,7 +363,7 @@ MetricValues Trainer::Impl::evaluate(DataLoader& loader, std::int64_t limit, con
   }
   for (const auto& rank : ranks) rank->end_evaluation();
   if (progress) progress->finish();
-  report_skipped(loader, reported_val);
+  report_skipped(loader);
   const std::optional<ClassificationMetrics> seen = of_all(&detail::RankTrainer::evaluated);
   if (!seen) throw DataError("[Trainer] the evaluated split gave no batch: has it fewer samples than drop_last needs?");
   return seen->compute();
@@ -372,39 +412,64 @@ auto Trainer::Impl::together(Function function) {
 }
 
 // Every bad sample is named once.
-void Trainer::Impl::report_skipped(const DataLoader& loader, std::int64_t& reported) {
+void Trainer::Impl::report_skipped(const DataLoader& loader) {
   const std::vector<SampleError> errors = loader.errors();
-  for (; reported < static_cast<std::int64_t>(errors.size()); ++reported) {
-    const SampleError& error = errors[static_cast<std::size_t>(reported)];
-    log::warning(fmt::format("skipped {}: {}", error.path, error.reason));
+  for (std::size_t& named = reported[&loader]; named < errors.size(); ++named) {
+    log::warning(fmt::format("skipped {}: {}", errors[named].path, errors[named].reason));
   }
 }
 
-void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained, const MetricValues& validated,
-                                double seconds) {
+std::vector<EpochRecord::GroupRate> Trainer::Impl::group_rates() {
+  torch::optim::Optimizer& optimizer = main_rank().step().optimizer();
+  const auto* ours = dynamic_cast<const optim::Optimizer*>(&optimizer);
+  const std::vector<std::string> names = ours != nullptr ? ours->group_names() : std::vector<std::string>();
+  std::vector<EpochRecord::GroupRate> rates;
+  for (torch::optim::OptimizerParamGroup& group : optimizer.param_groups()) {
+    const std::string name = rates.size() < names.size() ? names[rates.size()] : "";
+    rates.push_back({name.empty() ? std::to_string(rates.size()) : name, group.options().get_lr()});
+  }
+  return rates;
+}
+
+std::vector<EpochRecord::DeviceMemory> Trainer::Impl::device_memory() {
+  std::vector<EpochRecord::DeviceMemory> memory;
+  for (const auto& rank : ranks) {
+    const std::string device = rank->device().str();
+    if (!memory.empty() && memory.back().device == device) continue;  // replicas on the CPU
+    memory.push_back({device, memory_stats(rank->device())});
+  }
+  return memory;
+}
+
+void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
+                                const std::optional<MetricValues>& validated, double seconds) {
   ++epoch;
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  if (validated) last_val_loss = validated->loss;
   const torch::Tensor sums = main_rank().step_sums().cpu();
   EpochRecord record{.epoch = epoch,
                      .global_step = main_rank().step().step_count(),
                      .train_loss = trained.loss,
                      .train_acc = trained.accuracy,
-                     .val_loss = validated.loss,
-                     .val_acc = validated.accuracy,
-                     .val_top5 = validated.top5,
-                     .val_f1_macro = validated.f1_macro,
-                     .val_f1_weighted = validated.f1_weighted,
+                     .val_loss = validated ? validated->loss : kNone,
+                     .val_acc = validated ? validated->accuracy : kNone,
+                     .val_top5 = validated ? validated->top5 : kNone,
+                     .val_f1_macro = validated ? validated->f1_macro : kNone,
+                     .val_f1_weighted = validated ? validated->f1_weighted : kNone,
                      .lr = learning_rate(),
                      .epoch_seconds = seconds,
                      .samples_per_second = static_cast<double>(trained.rows) / train_seconds,
                      .data_wait_pct = 100 * wait_seconds / train_seconds,
                      .skipped_samples = static_cast<std::int64_t>(loader.errors().size()),
                      .grad_norm = sums[0].item<double>() / sums[1].item<double>(),
-                     .skipped_steps = std::llround(sums[2].item<double>())};
+                     .skipped_steps = std::llround(sums[2].item<double>()),
+                     .group_rates = group_rates(),
+                     .memory = device_memory()};
   // A resumed run meets the bad samples of before anew.
   if (!result.history.empty())
     record.skipped_samples = std::max(record.skipped_samples, result.history.back().skipped_samples);
   warn_of_trouble(record, std::llround(sums[3].item<double>()));
-  record.best = result.best_epoch == 0 || record.val_acc > result.best_val_acc;
+  record.best = validated && (result.best_epoch == 0 || record.val_acc > result.best_val_acc);
   epochs_since_best = record.best ? 0 : epochs_since_best + 1;
   if (record.best) {
     result.best_epoch = epoch;
@@ -415,7 +480,7 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
   batch = rows = 0;
   train_seconds = wait_seconds = 0;
   for (const auto& rank : ranks) {
-    rank->step().end_epoch(validated.loss);
+    rank->step().end_epoch(last_val_loss);
     rank->trained().reset();
     rank->step_sums().zero_();
   }
@@ -461,6 +526,9 @@ void Trainer::Impl::write(const char* name, const std::optional<ClassificationMe
                           {"train_seconds", train_seconds},
                           {"wait_seconds", wait_seconds},
                           {"epochs_since_best", epochs_since_best},
+                          {"last_val_loss", number(last_val_loss)},
+                          {"class_names", class_names},
+                          {"about", json::parse(options.about.dump())},
                           {"best_epoch", result.best_epoch},
                           {"best_val_acc", result.best_val_acc},
                           {"best_val_f1_weighted", result.best_val_f1_weighted},
@@ -490,6 +558,7 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
     train_seconds = state.at("train_seconds");
     wait_seconds = state.at("wait_seconds");
     epochs_since_best = state.at("epochs_since_best");
+    last_val_loss = number(state.value("last_val_loss", json(nullptr)));
     result.best_epoch = state.at("best_epoch");
     result.best_val_acc = state.at("best_val_acc");
     result.best_val_f1_weighted = state.at("best_val_f1_weighted");
@@ -570,6 +639,7 @@ FitResult Trainer::Impl::fit(DataLoader& train, DataLoader& val) {
                      .history = result.history,
                      .run_dir = options.run_dir,
                      .class_names = train.dataset().class_names()};
+  class_names = info.class_names;
   tell([&](Callback& callback) { callback.on_fit_begin(info); });
 
   result.signal = 0;
@@ -581,8 +651,8 @@ FitResult Trainer::Impl::fit(DataLoader& train, DataLoader& val) {
     const Clock::time_point start = Clock::now();
     const double seconds_before = train_seconds;
     bool finished = train_epoch(train);
-    MetricValues validated;
-    if (finished) {
+    std::optional<MetricValues> validated;
+    if (finished && is_validated(epoch + 1)) {
       validated = evaluate(val, options.limit_val_batches, "  validating", /*averaged=*/true);
       finished = !in_any(StopSignals::received() != 0);
     }
@@ -595,6 +665,9 @@ FitResult Trainer::Impl::fit(DataLoader& train, DataLoader& val) {
     const MetricValues trained = of_all(&detail::RankTrainer::trained)->compute();
     close_epoch(train, trained, validated, seconds_before + seconds_since(start));
     if (result.history.back().best) save("best");
+    if (options.save_interval > 0 && epoch % options.save_interval == 0) {
+      save(fmt::format("epoch_{:03}", epoch).c_str());
+    }
     save("last");
     tell([&](Callback& callback) { callback.on_epoch_end(result.history.back()); });
   }

@@ -15,6 +15,9 @@ namespace mmtrain {
 /// Tensors by name, in a fixed order.
 using NamedTensors = torch::OrderedDict<std::string, torch::Tensor>;
 
+/// The tensor called `name` in `inputs`; throws `DataError` listing the names there are.
+MMTRAIN_API const torch::Tensor& input_called(const std::string& name, const NamedTensors& inputs);
+
 /// The unit of data every module speaks: what a model reads, what it should answer, and who the rows are.
 /// Every tensor has the batch as its first dimension. Copying a Batch copies handles, never data.
 struct MMTRAIN_API Batch {
@@ -27,7 +30,7 @@ struct MMTRAIN_API Batch {
   std::int64_t size() const;
 
   /// The input called `name`; throws `DataError` listing the names there are.
-  const torch::Tensor& input(const std::string& name) const;
+  const torch::Tensor& input(const std::string& name) const { return input_called(name, inputs); }
 
   /// All tensors on `device`. With `non_blocking`, copies from pinned memory return at once.
   Batch to(torch::Device device, bool non_blocking = false) const;

@@ -2,8 +2,11 @@
 
 #include <torch/nn/module.h>
 
+#include <array>
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "mmtrain/batch/batch.h"
@@ -43,6 +46,20 @@ std::shared_ptr<Model> as_model(Holder net, Forward forward) {
     Forward forward_;
   };
   return std::make_shared<Adapter>(std::move(net), std::move(forward));
+}
+
+/// Adapts a module whose forward takes the batch's inputs called `names`, in this order: `as_model(net, {"image",
+/// "mel"})` calls `net->forward(image, mel)`. A batch may hold more; one that lacks a name throws `DataError`.
+template <class Holder, std::size_t N>
+std::shared_ptr<Model> as_model(Holder net, const char* const (&names)[N]) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return as_model(
+        std::move(net),
+        [picked = std::array<std::string, N>{names[I]...}](Holder& held, const NamedTensors& inputs) -> torch::Tensor {
+          return held->forward(input_called(picked[I], inputs)...);
+        });
+  }
+  (std::make_index_sequence<N>());
 }
 
 /// Adapts a module with one input tensor; a batch with several inputs throws `ConfigError`.

@@ -33,6 +33,10 @@ MMTRAIN_API void empty_cache(c10::Device device);
 /// Starts a new measurement of `peak_allocated`, for a CPU where the kernel permits it.
 MMTRAIN_API void reset_peak(c10::Device device);
 
+/// Lets this process take no more than `fraction` of each GPU's memory, in (0, 1]; more is then out of memory. Call it
+/// before the first allocation on a GPU. Throws `ConfigError` for another value.
+MMTRAIN_API void limit_cuda_memory(double fraction);
+
 /// `512 B`, `1.50 GiB`.
 MMTRAIN_API std::string format_bytes(std::int64_t bytes);
 

@@ -7,7 +7,7 @@
 
 namespace mmtrain {
 
-/// Switches of LibTorch that hold for the whole process.
+/// Switches of LibTorch and of the C library that hold for the whole process.
 struct RuntimeOptions {
   /// Threads one operator may use; 0 leaves LibTorch's choice.
   int threads = 0;
@@ -22,6 +22,10 @@ struct RuntimeOptions {
   /// Same bits from the same inputs: deterministic algorithms only, no benchmark. An operator without a deterministic
   /// implementation then throws and names itself.
   bool deterministic = false;
+  /// Memory that tensors on the CPU give back stays with the process. The C library would return large blocks to the
+  /// system, which hands them out zeroed and page by page: up to a sixth of a training step. The process then holds
+  /// what its peak needed until it ends; once set it cannot be unset. Only where the C library is glibc.
+  bool keep_freed_memory = true;
 };
 
 /// Sets every switch of `options`, whatever was set before. Call it before the first CUDA work: `deterministic` sets

@@ -23,6 +23,10 @@ class MMTRAIN_API MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  /// Gives memory back whose bytes are no longer needed: they are read again when they are touched, and what was written
+  /// there by `copy_on_write` is lost. So a file can be read from end to end in little memory.
+  void release(std::size_t offset, std::size_t size) const;
+
  private:
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;

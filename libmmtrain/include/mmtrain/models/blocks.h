@@ -19,6 +19,15 @@ namespace mmtrain::models {
 /// The layers of the image nets whose behavior depends on how training is run: what stands here, all nets use.
 using BatchNorm2d = nn::BatchNorm2d;
 using Dropout = nn::Dropout;
+using Dropout2d = nn::Dropout2d;
+
+struct ResidualBlockOptions {
+  std::int64_t in_channels = 0;
+  std::int64_t out_channels = 0;
+  std::int64_t stride = 1;
+  double dropout = 0;                 ///< of whole channels, between the two convolutions
+  const char* shortcut = "shortcut";  ///< name of the shortcut's layers; torchvision's is `downsample`
+};
 
 /// The basic block of He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016: conv3x3
 /// (`stride`) - BN - ReLU - conv3x3 - BN, added to the input, ReLU after the sum. Where stride or channels differ the
@@ -26,16 +35,17 @@ using Dropout = nn::Dropout;
 /// `[B,in,H,W] -> [B,out,ceil(H/stride),ceil(W/stride)]`.
 class MMTRAIN_API ResidualBlockImpl : public torch::nn::Cloneable<ResidualBlockImpl> {
  public:
-  ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels, std::int64_t stride = 1);
+  explicit ResidualBlockImpl(const ResidualBlockOptions& options_);
+  ResidualBlockImpl(std::int64_t in_channels, std::int64_t out_channels, std::int64_t stride = 1)
+      : ResidualBlockImpl(ResidualBlockOptions{in_channels, out_channels, stride}) {}
   void reset() override;
   torch::Tensor forward(const torch::Tensor& input);
 
+  ResidualBlockOptions options;
   torch::nn::Conv2d conv1{nullptr}, conv2{nullptr};
   BatchNorm2d bn1{nullptr}, bn2{nullptr};
+  Dropout2d dropout{nullptr};               ///< null without dropout
   torch::nn::Sequential shortcut{nullptr};  ///< empty where the input itself is added
-
- private:
-  std::int64_t in_channels_, out_channels_, stride_;
 };
 TORCH_MODULE(ResidualBlock);
 

@@ -61,6 +61,10 @@ namespace detail {
 MMTRAIN_API void print_batch_norm(std::ostream& stream, std::size_t dimensions,
                                   const torch::nn::BatchNormOptions& options);
 MMTRAIN_API void check_batch_norm_input(const torch::Tensor& input, std::size_t dimensions);
+/// `[B,C,L]` with strides of `[B,L,C]`, C and L above 1.
+MMTRAIN_API bool channels_lie_last(const torch::Tensor& input);
+MMTRAIN_API torch::Tensor sequence_batch_norm(const torch::Tensor& input, const BatchNormTensors& tensors,
+                                              bool training, double momentum, double eps);
 
 /// What the three layers share.
 template <std::size_t D, class Derived>
@@ -71,10 +75,15 @@ class BatchNormBase : public torch::nn::BatchNormImplBase<D, Derived>, public Jo
   using Stock::Stock;
 
   torch::Tensor forward(const torch::Tensor& input) {
-    if (joint_statistics() == nullptr || !this->is_training()) return Stock::forward(input);
+    const bool joint = joint_statistics() != nullptr && this->is_training();
+    if (!joint && !(D == 1 && channels_lie_last(input))) return Stock::forward(input);
     _check_input_dim(input);
-    return joint_batch_norm(input, {this->weight, this->bias, this->running_mean, this->running_var}, next_momentum(),
-                            this->options.eps(), joint_statistics());
+    const BatchNormTensors tensors{this->weight, this->bias, this->running_mean, this->running_var};
+    const bool counts = this->is_training() && (joint || this->options.track_running_stats());
+    const double momentum = counts ? next_momentum() : 0;
+    if (joint) return joint_batch_norm(input, tensors, momentum, this->options.eps(), joint_statistics());
+    return sequence_batch_norm(input, tensors, this->is_training() || !this->options.track_running_stats(), momentum,
+                               this->options.eps());
   }
 
   void pretty_print(std::ostream& stream) const override { print_batch_norm(stream, D, this->options); }

@@ -25,12 +25,13 @@ struct PrefixRule {
   std::string prefix;  ///< e.g. `visual_encoder.`
   std::optional<double> lr = {};
   std::optional<double> weight_decay = {};
+  std::string name = {};  ///< of the group; empty: the prefix without a dot at the end
 };
 
-/// The parameters of `module` by their dotted names, one group for each rule, named by its prefix without a dot at the
-/// end, and a last group `default` for those that no rule names. A parameter goes to the first rule that fits. Frozen
-/// parameters are included: they have no gradient and cost nothing until they are thawed. Throws `ConfigError` for a
-/// rule that names no parameter (a typing error, or an earlier rule took them all).
+/// The parameters of `module` by their dotted names, one group for each rule, and a last group `default` for those that
+/// no rule names. A parameter goes to the first rule that fits. Frozen parameters are included: they have no gradient
+/// and cost nothing until they are thawed. Throws `ConfigError` for a rule that names no parameter (a typing error, or
+/// an earlier rule took them all).
 MMTRAIN_API std::vector<ParamGroup> named_groups(const torch::nn::Module& module,
                                                  const std::vector<PrefixRule>& rules = {});
 

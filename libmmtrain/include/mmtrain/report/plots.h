@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "mmtrain/core/export.h"
@@ -47,5 +48,25 @@ struct ConfusionPlotOptions {
 MMTRAIN_API void write_confusion_matrix(const std::filesystem::path& path, const ConfusionMatrix& confusion,
                                         const std::vector<std::string>& class_names,
                                         const ConfusionPlotOptions& options = {});
+
+/// Bars in groups: `values[s][g]` is the bar of series `s` in group `g`. A value that is not finite leaves a gap.
+struct PlotBars {
+  std::string title;
+  std::string y_label;
+  std::vector<std::string> groups;
+  std::vector<std::string> series;  ///< named in a legend if there are several
+  std::vector<std::vector<double>> values;
+};
+
+/// A confusion matrix with the names of its classes.
+struct PlotMatrix {
+  ConfusionMatrix confusion;
+  std::vector<std::string> class_names;
+  std::string title = "Confusion matrix";
+};
+
+/// Writes charts of all kinds on one sheet, row by row. Throws as the functions above do.
+MMTRAIN_API void write_figure(const std::filesystem::path& path,
+                              const std::vector<std::variant<PlotPanel, PlotBars, PlotMatrix>>& parts, int columns = 3);
 
 }  // namespace mmtrain

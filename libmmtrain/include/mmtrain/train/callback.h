@@ -7,6 +7,7 @@
 
 #include "mmtrain/batch/batch.h"
 #include "mmtrain/core/export.h"
+#include "mmtrain/device/memory.h"
 #include "mmtrain/train/metrics.h"
 
 namespace mmtrain {
@@ -25,6 +26,20 @@ struct EpochRecord {
   double grad_norm = 0;              ///< mean over the steps, before clipping; NaN where it is not measured
   std::int64_t skipped_steps = 0;    ///< steps left out because gradients overflowed
   bool best = false;                 ///< the best validation result so far
+
+  /// Learning rate of a parameter group.
+  struct GroupRate {
+    std::string group;
+    double lr = 0;
+  };
+  /// Memory of a device at the end of the epoch.
+  struct DeviceMemory {
+    std::string device;
+    MemoryStats memory;
+  };
+  // Of the epoch just ended only: histories taken up from a checkpoint do without.
+  std::vector<GroupRate> group_rates = {};
+  std::vector<DeviceMemory> memory = {};
 };
 
 /// What a finished, stopped or interrupted `Trainer::fit` returns.

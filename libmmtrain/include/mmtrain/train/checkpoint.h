@@ -24,7 +24,7 @@ MMTRAIN_API void save_checkpoint(const std::filesystem::path& directory, const C
 /// Reads a checkpoint. Throws `DataError` naming the file that is missing or broken.
 MMTRAIN_API Checkpoint load_checkpoint(const std::filesystem::path& directory);
 
-/// Weights alone, from a checkpoint directory or a safetensors file.
+/// Weights alone, from a checkpoint directory, a safetensors file, or a file of `torch.save` (`io/pth_file.h`).
 MMTRAIN_API StateDict load_weights(const std::filesystem::path& path);
 
 }  // namespace mmtrain

@@ -38,11 +38,12 @@ class MMTRAIN_API CsvLogger final : public Callback {
   std::vector<EpochRecord> rows_;
 };
 
-/// Writes TensorBoard scalars: loss/train, loss/val, accuracy/train, accuracy/val, f1/..., lr, gradient norm, speed,
-/// data wait.
+/// Writes TensorBoard scalars: loss/train, loss/val, accuracy/train, accuracy/val, f1/..., lr (with several parameter
+/// groups one of each), gradient norm, speed, data wait, memory of each device.
 class MMTRAIN_API TensorBoardLogger final : public Callback {
  public:
-  TensorBoardLogger();
+  /// Writes into the run directory, and into `also` where that is named: one place for many runs.
+  explicit TensorBoardLogger(std::filesystem::path also = {});
   ~TensorBoardLogger() override;
   void on_fit_begin(const FitInfo& info) override;
   void on_epoch_end(const EpochRecord& record) override;

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "mmtrain/batch/model.h"
+#include "mmtrain/core/config.h"
 #include "mmtrain/core/export.h"
 #include "mmtrain/data/data_loader.h"
 #include "mmtrain/data/mix.h"
@@ -25,10 +26,15 @@ struct TrainerOptions {
   std::int64_t limit_train_batches = 0;      ///< 0: all
   std::int64_t limit_val_batches = 0;        ///< 0: all
   std::int64_t early_stopping_patience = 0;  ///< epochs without a better validation accuracy; 0: never
+  std::int64_t val_interval = 1;             ///< epochs from one validation to the next; the last is always validated
+  std::int64_t log_interval = 10;            ///< batches between looks at the loss, which wait for the device
+  std::int64_t save_interval = 0;            ///< epochs between checkpoints that stay, `epoch_NNN`; 0: none
+  std::int64_t max_broken_losses = 10;       ///< so many batches in a row without a finite loss end the run; 0: none do
   std::int64_t accumulation_steps = 1;       ///< batches whose joined gradient makes one optimizer step
   std::optional<MixOptions> mix = {};        ///< mixup or cutmix of each training batch, seeded as the step is
   std::filesystem::path run_dir = {};        ///< checkpoints go here; empty: nothing is written
-  bool progress = true;                      ///< a progress line while an epoch runs
+  Config about = {};     ///< goes into the state of every checkpoint: what it takes to build and use the model
+  bool progress = true;  ///< a progress line while an epoch runs
 };
 
 /// What one rank trains with.
@@ -76,8 +82,10 @@ class MMTRAIN_API Trainer {
   /// Gives the model, of every rank, these weights. Throws `DataError` where they do not fit.
   void load_weights(const StateDict& weights);
 
-  /// Trains until the last epoch, early stopping or a signal (see `StopSignals`), validating after each epoch. Writes
-  /// `checkpoints/last` after each epoch and `checkpoints/best` when the validation accuracy is the best so far.
+  /// Trains until the last epoch, early stopping or a signal (see `StopSignals`), validating after each epoch (or every
+  /// `val_interval`). Writes `checkpoints/last` after each epoch and `checkpoints/best` when the validation accuracy is
+  /// the best so far. Throws `Error` naming the batch after `max_broken_losses`. `state.json` of a checkpoint holds the
+  /// names of the classes and `about`.
   FitResult fit(DataLoader& train, DataLoader& val);
 
   /// Metrics of the model as it is, in evaluation mode. Every sample counts once. Validation inside `fit` is of the

@@ -6,10 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "mmtrain/data/sample_source.h"
 #include "mmtrain/io/safetensors.h"
 
-// How a decode-once cache looks inside: see `DecodeCache`.
+// How a decode-once cache looks inside: see `DecodeCache`. Without LibTorch, as all that reads foreign bytes.
 namespace mmtrain::detail {
 
 constexpr std::string_view kStatusField = "status";
@@ -24,23 +23,21 @@ enum class RowStatus : std::uint8_t {
 using BadRows = std::map<std::int64_t, std::string>;
 
 // What decides whether a cache can be used: content and form.
-struct CacheKey {
-  std::vector<TensorSpec> spec;
+struct CacheIndex {
+  std::vector<SafetensorsEntry> entries;  // one row a sample each
   std::int64_t samples = 0;
-  std::string fingerprint;  // hash of the source's
-
-  explicit CacheKey(const SampleSource& source);
+  std::string fingerprint;
 };
 
 // The file of a cache under construction. It has the same length and the same places as a complete one, but is never
 // taken for one. `session` names the run of the machine in which it is written.
-SafetensorsLayout unfinished_layout(const CacheKey& key, std::string_view session);
+SafetensorsLayout unfinished_layout(const CacheIndex& wanted, std::string_view session);
 
 // The file of a complete cache.
-SafetensorsLayout finished_layout(const CacheKey& key, const BadRows& bad);
+SafetensorsLayout finished_layout(const CacheIndex& wanted, const BadRows& bad);
 
-// Empty if `file` is a complete cache for `key`, else why not.
-std::string mismatch(const SafetensorsFile& file, const CacheKey& key);
+// Empty if `file` is a complete cache of the wanted content and form, else why not.
+std::string mismatch(const SafetensorsFile& file, const CacheIndex& wanted);
 
 // The reasons that a complete cache holds.
 BadRows bad_rows(const SafetensorsFile& file);

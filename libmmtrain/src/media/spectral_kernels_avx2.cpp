@@ -1,0 +1,11 @@
+#include "media/spectral_kernels.h"
+// The vocabulary comes before what is said with it.
+#include "media/simd/avx2.h"
+// And then the loops.
+#include "media/spectral_kernels.inl"
+
+namespace mmtrain::media::detail {
+
+const SpectralKernels kAvx2SpectralKernels = make_spectral_kernels();
+
+}  // namespace mmtrain::media::detail

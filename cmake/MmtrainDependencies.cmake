@@ -13,6 +13,18 @@ find_path(MMTRAIN_GLOO_INCLUDE_DIR gloo/algorithm.h DOC "Folder of Gloo's header
 if(NOT MMTRAIN_GLOO_INCLUDE_DIR)
   message(FATAL_ERROR "Gloo's headers were not found: install libgloo-dev or set MMTRAIN_GLOO_INCLUDE_DIR.")
 endif()
+# c10d::Reducer is no public interface: with a LibTorch that is not the tested one its constructor may be another.
+if(Torch_VERSION MATCHES "^2\\.11\\." AND NOT MMTRAIN_CHECK_REDUCER)
+  set(MMTRAIN_HAS_REDUCER TRUE)
+else()
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  try_compile(MMTRAIN_HAS_REDUCER SOURCES "${CMAKE_CURRENT_LIST_DIR}/reducer_check.cpp" LINK_LIBRARIES torch
+    CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${MMTRAIN_GLOO_INCLUDE_DIR}" CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON)
+  unset(CMAKE_TRY_COMPILE_TARGET_TYPE)
+  if(NOT MMTRAIN_HAS_REDUCER)
+    message(WARNING "LibTorch ${Torch_VERSION} has another c10d::Reducer than 2.11: several ranks cannot train together")
+  endif()
+endif()
 
 if(MMTRAIN_WITH_IMAGE)
   find_package(JPEG REQUIRED)

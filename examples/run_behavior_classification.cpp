@@ -234,8 +234,8 @@ void use_demo_data(Options& options, const programs::Cli& cli, const parallel::S
     log::info("No --data_dir: making demo recordings in " + options.data_dir);
     datasets::generate_behavior(options.data_dir);
   }
-  parallel::ProcessGroup group = strategy.ranks()[0].group;
-  if (strategy.ranks().size() == 1) group.barrier();  // the other processes wait for them
+  parallel::ProcessGroup processes = strategy.processes();
+  processes.barrier();  // the others wait for them
   const auto use = [&](const char* flag, auto& value, auto demo) {
     if (!cli.given(flag)) value = demo;
   };

@@ -47,8 +47,8 @@ void use_demo_data(Options& options, const programs::Cli& cli, const parallel::S
     log::info("No --data_dir: making demo images in " + options.data_dir);
     datasets::generate_images(options.data_dir, {.seed = 0});
   }
-  parallel::ProcessGroup group = strategy.ranks()[0].group;
-  if (strategy.ranks().size() == 1) group.barrier();  // the other processes wait for them
+  parallel::ProcessGroup processes = strategy.processes();
+  processes.barrier();  // the others wait for them
   if (!cli.given("model")) options.model = "residual";
   if (!cli.given("width")) options.width = 0.25;
   if (!cli.given("epochs")) options.epochs = 15;

@@ -23,9 +23,11 @@
 #include "catch.h"
 #include "data_fixtures.h"
 #include "mmtrain/core/error.h"
+#include "mmtrain/device/thread_limit.h"
 #include "mmtrain/parallel/launcher.h"
 #include "mmtrain/parallel/process_group.h"
 #include "parallel_fixtures.h"
+#include "rank_training.h"
 
 extern char** environ;
 
@@ -546,6 +548,75 @@ TEST_CASE("LibTorch's Reducer over processes equals one device on the joined bat
     CHECK(torch::equal(parameters[rank], parameters[0]));
   }
   CHECK((parameters[0] - parallel_fixtures::train_alone()).abs().max().item<double>() < 1e-10);
+}
+
+TEST_CASE("Processes, and threads in processes, train as one device on the joined batch", "[parallel][processes]") {
+  const Bound bound;
+  struct Shape {
+    int processes, threads;
+  };
+  const Shape shape = GENERATE(Shape{2, 1}, Shape{3, 1}, Shape{2, 2});
+  const TempDir dir;
+  REQUIRE(launch(std::to_string(shape.processes), "train_steps", dir,
+                 {{"TEST_THREADS", std::to_string(shape.threads)}}) == 0);
+  const int ranks = shape.processes * shape.threads;
+  CAPTURE(shape.processes, shape.threads);
+  std::vector<torch::Tensor> expected, by_threads;
+  for (rank_training::Setting setting : rank_training::settings_of_processes()) {
+    for (torch::Tensor& tensor : rank_training::train_alone(setting)) expected.push_back(tensor);
+    auto groups = parallel::make_thread_groups(ranks, {.timeout = 60s});
+    std::vector<rank_training::Net> nets;
+    for (int rank = 0; rank < ranks; ++rank) nets.push_back(rank_training::make_net(setting.dropout));
+    std::vector<std::vector<torch::Tensor>> trained(static_cast<std::size_t>(ranks));
+    REQUIRE(run_ranks(groups, [&](ProcessGroup& group) {
+              const ThreadLimit limit(1);  // as in the processes: sums of parts round otherwise
+              const auto rank = static_cast<std::size_t>(group.rank());
+              trained[rank] = rank_training::train_rank(setting, group, nets[rank]);
+              group.shutdown();
+            }) == no_errors(ranks));
+    for (torch::Tensor& tensor : trained[0]) by_threads.push_back(tensor);
+  }
+  std::vector<torch::Tensor> first;
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<torch::Tensor> trained;
+    torch::load(trained, (dir.path() / ("trained." + std::to_string(rank))).string());
+    if (rank == 0) first = trained;
+    CHECK(rank_training::difference(trained, first) == 0);
+    CHECK(rank_training::difference(trained, expected) < 1e-10);
+    // Two numbers have one sum; of more, orders of addition differ.
+    CHECK(rank_training::difference(trained, by_threads) <= (ranks == 2 ? 0 : 1e-10));
+  }
+}
+
+TEST_CASE("Collectives of threads in processes equal the direct computation on every rank", "[parallel][processes]") {
+  const Bound bound;
+  const std::string threads = GENERATE("2", "3");
+  const TempDir dir;
+  REQUIRE(launch("2", "collectives_of_threads", dir, {{"TEST_THREADS", threads}}) == 0);
+  for (const char* name : {"faults.0", "faults.1"}) {
+    REQUIRE(fs::exists(dir.path() / name));
+    CHECK(contents(dir, name) == "");
+  }
+}
+
+TEST_CASE("What happens to one thread of one process ends all, by its error", "[parallel][processes]") {
+  const Bound bound;
+  const TempDir dir;
+  CHECK(launch("2", "lose_thread", dir, {{"TEST_THREADS", "2"}}) == 1);
+  CHECK(contents(dir, "error.1") == "own trouble");
+  CHECK_THAT(contents(dir, "error.0"), Contains("[rank 3, cpu] own trouble"));
+  // Without a launcher, which would end the others before they have found out.
+  const TempDir other;
+  const Environment none({});
+  auto variables = rank_variables(0, 2, free_port());
+  variables["TEST_THREADS"] = "2";
+  variables["TEST_TIMEOUT_MS"] = "60000";
+  Program first({"threads_killed", other.path()}, variables);
+  variables["RANK"] = "1";
+  Program second({"threads_killed", other.path()}, variables);
+  CHECK(second.wait() == 137);
+  CHECK(first.wait() == 1);
+  CHECK_THAT(contents(other, "error.0"), Contains("[rank 2-3] does not answer any more"));
 }
 
 TEST_CASE("A lost process ends the others with one clear error that names it", "[parallel][processes]") {

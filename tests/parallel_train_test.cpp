@@ -1,71 +1,40 @@
 // Training by several ranks gives what one device gives.
+#include <ATen/record_function.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
+#include <functional>
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "catch.h"
+#include "mmtrain/amp/autocast.h"
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"
-#include "mmtrain/nn/dropout.h"
 #include "mmtrain/optim/adam.h"
 #include "mmtrain/optim/param_groups.h"
 #include "mmtrain/optim/sgd.h"
 #include "mmtrain/parallel/strategy.h"
 #include "mmtrain/train/trainer.h"
+#include "rank_training.h"
 
 using namespace mmtrain;
+using rank_training::difference;
+using rank_training::kClasses;
+using rank_training::kFeatures;
+using rank_training::make_net;
+using rank_training::Net;
+using rank_training::Setting;
 
 namespace {
 
-constexpr std::int64_t kFeatures = 6, kClasses = 3;
-
-struct NetImpl : torch::nn::Module {
-  explicit NetImpl(double p) {
-    first = register_module("first", torch::nn::Linear(kFeatures, 16));
-    norm = register_module("norm", torch::nn::BatchNorm1d(16));
-    drop = register_module("drop", nn::Dropout(p));
-    last = register_module("last", torch::nn::Linear(16, kClasses));
-    extra = register_module("extra", torch::nn::Linear(16, kClasses));
-  }
-  torch::Tensor forward(const torch::Tensor& x) {
-    norm->eval();  // running statistics, which all ranks share
-    const torch::Tensor hidden = drop(torch::tanh(norm(first(x))));
-    return use_extra ? last(hidden) + extra(hidden) : last(hidden);
-  }
-  torch::nn::Linear first{nullptr}, last{nullptr}, extra{nullptr};
-  torch::nn::BatchNorm1d norm{nullptr};
-  nn::Dropout drop{nullptr};
-  bool use_extra = true;
-};
-TORCH_MODULE(Net);
-
-Net make_net(double p) {
-  torch::manual_seed(5);
-  Net net(p);
-  net->to(torch::kDouble);
-  net->norm->running_mean.uniform_(-1, 1);
-  net->norm->running_var.uniform_(0.5, 2);
-  return net;
-}
-
-Batch make_batch(std::int64_t rows, std::uint64_t seed) {
-  at::Generator generator = at::detail::createCPUGenerator(seed);
-  Batch batch;
-  batch.inputs.insert("x", torch::randn({rows, kFeatures}, generator, torch::kDouble));
-  batch.target = torch::randint(kClasses, {rows}, generator, torch::kInt64);
-  return batch;
-}
-
-struct Setting {
-  int replicas = 1;
-  std::int64_t rows = 64;
-  std::int64_t accumulation = 1;
-  double dropout = 0;
-  int steps = 5;
-  double clip_norm = 0;
-};
+using Tensors = std::vector<torch::Tensor>;
 
 std::vector<c10::Device> cpus(int n) { return {static_cast<std::size_t>(n), c10::Device(c10::kCPU)}; }
 
@@ -75,50 +44,20 @@ std::shared_ptr<parallel::Strategy> strategy_of(int replicas) {
                                                      parallel::GroupOptions{.timeout = std::chrono::seconds(20)}, 1);
 }
 
-// Parameters of every rank after some steps by hand.
-std::vector<StateDict> train(const Setting& setting) {
+// What every rank has after some steps.
+std::vector<Tensors> train(const Setting& setting) {
   const auto strategy = strategy_of(setting.replicas);
   const auto n = strategy->ranks().size();
-  std::vector<Net> nets;
+  std::vector<Net> nets;  // made one after the other: they draw from one generator
   for (std::size_t i = 0; i < n; ++i) nets.push_back(make_net(setting.dropout));
-  for (std::size_t i = 1; i < n; ++i) {  // the ranks take over what rank 0 has
-    torch::NoGradGuard guard;
-    for (torch::Tensor& parameter : nets[i]->parameters()) parameter.zero_();
-  }
-  const nn::CrossEntropyOptions loss{.class_weights = torch::tensor({0.2, 1.0, 3.0}, torch::kDouble)};
-  std::vector<std::unique_ptr<TrainStep>> steps(n);
-  strategy->run([&](std::size_t i) {
-    const auto sgd = std::make_shared<optim::SGD>(optim::named_groups(*nets[i]), optim::SGDOptions(0.1).momentum(0.9));
-    steps[i] = std::make_unique<TrainStep>(
-        as_model(nets[i]), sgd, cross_entropy_loss(loss),
-        TrainStepOptions{.clip_norm = setting.clip_norm, .seed = 4, .group = strategy->ranks()[i].group});
-    nets[i]->train();
-  });
-  for (int k = 0; k < setting.steps; ++k) {
-    // The last micro-batch of a step is shorter.
-    for (std::int64_t micro = 0; micro < setting.accumulation; ++micro) {
-      const bool last = micro + 1 == setting.accumulation;
-      const std::int64_t rows = last && micro > 0 ? (setting.rows + 1) / 2 : setting.rows;
-      const Batch whole = make_batch(rows, static_cast<std::uint64_t>(100 * k + micro));
-      const std::vector<Batch> parts = whole.split(static_cast<std::int64_t>(n));
-      strategy->run([&](std::size_t i) {
-        Batch part = parts[i];
-        RowPlace place{.first = 0, .total = rows};
-        for (std::size_t before = 0; before < i; ++before) place.first += parts[before].size();
-        if (part.size() == 0) {
-          part = whole.narrow(0, 1);
-          part.weights = torch::zeros({1}, torch::kDouble);
-        }
-        last ? steps[i]->run(part, place) : steps[i]->accumulate(part, place);
-      });
-    }
-  }
-  std::vector<StateDict> result;
-  for (const Net& net : nets) result.push_back(state_dict(*net));
-  return result;
+  std::vector<Tensors> results(n);
+  strategy->run(
+      [&](std::size_t i) { results[i] = rank_training::train_rank(setting, strategy->ranks()[i].group, nets[i]); });
+  strategy->shutdown();
+  return results;
 }
 
-double difference(const StateDict& a, const StateDict& b) {
+double difference_of(const StateDict& a, const StateDict& b) {
   double largest = 0;
   for (const auto& item : a) {
     largest = std::max(largest, (item.value() - b[item.key()]).abs().max().item<double>());
@@ -133,18 +72,34 @@ TEST_CASE("Replicas train as one device on the joined batch", "[parallel][train]
   const std::int64_t rows = GENERATE(64, 63, 7, 1);
   const std::int64_t accumulation = GENERATE(1, 3);
   const double dropout = GENERATE(0.0, 0.4);
-  Setting setting{.replicas = 1, .rows = rows, .accumulation = accumulation, .dropout = dropout, .clip_norm = 0.5};
-  const StateDict expected = train(setting).front();
+  const double clip_norm = GENERATE(0.0, 0.5);
+  Setting setting{.rows = rows, .accumulation = accumulation, .dropout = dropout, .clip_norm = clip_norm};
+  const Tensors expected = rank_training::train_alone(setting);
   setting.replicas = replicas;
-  const std::vector<StateDict> ranks = train(setting);
-  CAPTURE(replicas, rows, accumulation, dropout);
+  const std::vector<Tensors> ranks = train(setting);
+  CAPTURE(replicas, rows, accumulation, dropout, clip_norm);
   REQUIRE(difference(ranks.front(), expected) < 1e-10);
-  for (const StateDict& rank : ranks) REQUIRE(difference(rank, ranks.front()) == 0);
+  for (const Tensors& rank : ranks) REQUIRE(difference(rank, ranks.front()) == 0);
+}
+
+TEST_CASE("Joint batch normalization trains as one device on the same joined micro-batches", "[parallel][train]") {
+  const int replicas = GENERATE(2, 3, 4);
+  const std::int64_t rows = GENERATE(64, 63, 7);
+  const std::int64_t accumulation = GENERATE(1, 3);
+  Setting setting{.rows = rows, .accumulation = accumulation, .dropout = 0.4, .joint_norm = true};
+  const Tensors expected = rank_training::train_alone(setting);
+  setting.replicas = replicas;
+  const std::vector<Tensors> ranks = train(setting);
+  CAPTURE(replicas, rows, accumulation);
+  REQUIRE(difference(ranks.front(), expected) < 1e-10);
+  for (const Tensors& rank : ranks) REQUIRE(difference(rank, ranks.front()) == 0);
 }
 
 TEST_CASE("Parameters stay equal to the last bit on all ranks", "[parallel][train]") {
-  const std::vector<StateDict> ranks = train({.replicas = 3, .rows = 10, .dropout = 0.3, .steps = 100});
-  for (const StateDict& rank : ranks) REQUIRE(difference(rank, ranks.front()) == 0);
+  const bool joint_norm = GENERATE(false, true);
+  const std::vector<Tensors> ranks =
+      train({.replicas = 3, .rows = 10, .dropout = 0.3, .steps = 100, .joint_norm = joint_norm});
+  for (const Tensors& rank : ranks) REQUIRE(difference(rank, ranks.front()) == 0);
 }
 
 // ---- the Trainer
@@ -167,7 +122,7 @@ struct TrainerSetting {
   int replicas = 1;
   Loss loss = cross_entropy_loss();
   bool use_extra = true;
-  std::chrono::seconds timeout{20};
+  bool joint_norm = false;
 };
 
 FitResult fit(const TrainerSetting& setting, StateDict* weights = nullptr) {
@@ -178,11 +133,13 @@ FitResult fit(const TrainerSetting& setting, StateDict* weights = nullptr) {
   const RankFactory make_rank = [&](torch::Device) {
     nets.push_back(make_net(0.3));
     nets.back()->use_extra = setting.use_extra || nets.size() == 1;
+    nets.back()->joint_norm = setting.joint_norm;
     const auto adam = std::make_shared<optim::Adam>(optim::named_groups(*nets.back()), optim::AdamOptions(0.01));
     RankParts parts{as_model(nets.back()), adam, {}};
     parts.step.clip_norm = 1;
     parts.step.ema = optim::EmaOptions{.decay = 0.9};
     parts.step.seed = 6;
+    parts.step.sync_batchnorm = setting.joint_norm;
     return parts;
   };
   Trainer trainer(strategy_of(setting.replicas), make_rank, setting.loss,
@@ -206,7 +163,7 @@ TEST_CASE("A trainer with replicas writes the history of one device", "[parallel
   StateDict expected_weights, weights;
   const FitResult expected = fit({}, &expected_weights);
   const FitResult result = fit({.replicas = GENERATE(2, 3)}, &weights);
-  REQUIRE(difference(weights, expected_weights) < 1e-10);
+  REQUIRE(difference_of(weights, expected_weights) < 1e-10);
   REQUIRE(result.history.size() == expected.history.size());
   for (std::size_t k = 0; k < expected.history.size(); ++k) {
     REQUIRE(result.history[k].train_loss == Approx(expected.history[k].train_loss).epsilon(1e-10));
@@ -271,17 +228,124 @@ TEST_CASE("A rank that does not answer makes the others throw within the timeout
   *released = true;
 }
 
+TEST_CASE("Joint batch normalization needs a row on each rank, and says so", "[parallel][train][fault]") {
+  const Silence silence;
+  const FitResult result = fit({.replicas = 3, .joint_norm = true});  // the last batch has 5 rows
+  REQUIRE(result.history.size() == 3);
+  REQUIRE_THROWS_WITH(fit({.replicas = 6, .joint_norm = true}), Catch::Contains("5 rows for 6 replicas"));
+}
+
 TEST_CASE("What the caller has set for its thread reaches every rank", "[parallel][train]") {
   const auto strategy = strategy_of(3);
-  std::vector<int> seen(3, -1);
+  const auto everywhere = [&](const std::function<bool()>& holds) {
+    std::vector<char> seen(3, 0);
+    strategy->run([&](std::size_t i) { seen[i] = holds() ? 1 : 0; });
+    return std::count(seen.begin(), seen.end(), 1) == 3;
+  };
+  const auto product_type = [] { return torch::mm(torch::ones({2, 2}), torch::ones({2, 2})).scalar_type(); };
+  REQUIRE(everywhere([&] {
+    return torch::GradMode::is_enabled() && !c10::InferenceMode::is_enabled() && product_type() == torch::kFloat32;
+  }));
   {
     const torch::NoGradGuard guard;
-    strategy->run([&](std::size_t i) { seen[i] = torch::GradMode::is_enabled() ? 1 : 0; });
+    REQUIRE(everywhere([] { return !torch::GradMode::is_enabled(); }));
   }
-  REQUIRE(seen == std::vector<int>{0, 0, 0});
   {
     const c10::InferenceMode guard;
-    strategy->run([&](std::size_t i) { seen[i] = c10::InferenceMode::is_enabled() ? 1 : 0; });
+    REQUIRE(everywhere([] { return c10::InferenceMode::is_enabled(); }));
   }
-  REQUIRE(seen == std::vector<int>{1, 1, 1});
+  for (const torch::ScalarType type : {torch::kBFloat16, torch::kFloat16}) {
+    const amp::Autocast autocast(torch::kCPU, type);
+    REQUIRE(everywhere([&] { return product_type() == type; }));
+  }
+  {
+    const c10::ScalarType former = c10::get_default_dtype_as_scalartype();
+    c10::set_default_dtype(caffe2::TypeMeta::Make<double>());
+    const bool reached = everywhere([] { return torch::ones({1}).scalar_type() == torch::kFloat64; });
+    c10::set_default_dtype(c10::scalarTypeToTypeMeta(former));
+    REQUIRE(reached);
+  }
+  REQUIRE(everywhere([&] { return torch::GradMode::is_enabled() && product_type() == torch::kFloat32; }));
+}
+
+// ---- what one device costs
+
+namespace {
+
+// Counts operators and memory of the calling thread and its backward pass while it lives.
+class Profile {
+ public:
+  Profile() : scope_(c10::DebugInfoKind::PROFILER_STATE, std::make_shared<Allocations>(allocations_)) {
+    handle_ = at::addThreadLocalCallback(
+        at::RecordFunctionCallback([](const at::RecordFunction& function) -> std::unique_ptr<at::ObserverContext> {
+          current->operators_[function.name()] += 1;
+          return nullptr;
+        }).scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION}));
+    current = this;
+  }
+  ~Profile() { at::removeCallback(handle_); }
+  Profile(const Profile&) = delete;
+  Profile& operator=(const Profile&) = delete;
+
+  const std::map<std::string, int>& operators() const { return operators_; }
+  const std::vector<std::int64_t>& allocations() const { return allocations_; }
+
+ private:
+  class Allocations final : public c10::MemoryReportingInfoBase {
+   public:
+    explicit Allocations(std::vector<std::int64_t>& list) : list_(list) {}
+    bool memoryProfilingEnabled() const override { return true; }
+    void reportMemoryUsage(void*, std::int64_t bytes, std::size_t, std::size_t, c10::Device) override {
+      if (bytes > 0) list_.push_back(bytes);
+    }
+
+   private:
+    std::vector<std::int64_t>& list_;
+  };
+
+  static inline Profile* current = nullptr;
+  std::map<std::string, int> operators_;
+  std::vector<std::int64_t> allocations_;
+  c10::DebugInfoGuard scope_;
+  at::CallbackHandle handle_;
+};
+
+}  // namespace
+
+TEST_CASE("One device in the engine issues the operators and allocations of a loop by hand", "[parallel][train]") {
+  const Batch batch = rank_training::make_batch(16, 1);
+  Net net_by_hand = make_net(0);
+  const Net net_in_engine = make_net(0);
+  const auto sgd_for = [](const Net& net) {
+    return std::make_shared<optim::SGD>(optim::named_groups(*net), optim::SGDOptions(0.1).momentum(0.9));
+  };
+  const auto sgd = sgd_for(net_by_hand);
+  const Loss loss = cross_entropy_loss();
+  const auto by_hand = [&] {
+    const torch::Tensor output = net_by_hand->forward(batch.inputs["x"]);
+    const LossValue value = loss(output, batch);
+    const Tensors kept = {value.sum.detach(), value.weight.detach(), output.detach()};  // to count
+    // A batch in which nothing counts must not give NaN: the one thing that few write by hand.
+    (value.sum / at::where(value.weight.eq(0), 1, value.weight)).backward();
+    sgd->step();
+    for (torch::Tensor& parameter : net_by_hand->parameters()) parameter.mutable_grad().reset();
+  };
+  parallel::SingleDevice strategy(torch::kCPU);
+  TrainStep step(as_model(net_in_engine), sgd_for(net_in_engine), loss, {.group = strategy.ranks()[0].group});
+  const auto in_engine = [&] { strategy.run([&](std::size_t) { step.run(batch); }); };
+  for (int k = 0; k < 2; ++k) {  // the first step makes the optimizer's state
+    by_hand();
+    in_engine();
+  }
+  const auto profile_of = [](const auto& run) {
+    const Profile profile;
+    run();
+    return std::pair(profile.operators(), profile.allocations());
+  };
+  const auto [operators, allocations] = profile_of(by_hand);
+  const auto [operators_in_engine, allocations_in_engine] = profile_of(in_engine);
+  REQUIRE(operators.size() > 10);
+  REQUIRE(allocations.size() > 10);
+  CHECK(operators_in_engine == operators);
+  CHECK(allocations_in_engine == allocations);
 }

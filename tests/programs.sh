@@ -67,7 +67,8 @@ expect 0 'Training on: 2 CPU replicas' "${ranks[@]}" --batch_size 6 --replicas 2
 same_losses one threads
 expect 0 '"world_size":3' "${ranks[@]}" --batch_size 4 --nproc 3 --name processes
 same_losses one processes
-expect 2 'exclude each other' "${ranks[@]}" --nproc 2 --replicas 2
+expect 0 '"world_size":4' "${ranks[@]}" --batch_size 3 --nproc 2 --replicas 2 --name both
+same_losses one both
 
 # Killed and taken up: the losses of the unbroken run. Finished: the result again.
 "${train[@]}" --name killed --epochs 40 >killed.txt 2>&1 &

@@ -129,8 +129,8 @@ void use_demo_data(Options& options, const Cli& cli, const parallel::Strategy& s
     log::info("No --data_dir: making demo clips in " + options.data_dir);
     datasets::generate_emotion(options.data_dir, {.seed = 0});
   }
-  parallel::ProcessGroup group = strategy.ranks()[0].group;
-  if (strategy.ranks().size() == 1) group.barrier();  // the other processes wait for them
+  parallel::ProcessGroup processes = strategy.processes();
+  processes.barrier();  // the others wait for them
   const auto use = [&](const char* flag, auto& value, auto demo) {
     if (!cli.given(flag)) value = demo;
   };

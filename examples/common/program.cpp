@@ -4,6 +4,8 @@
 #include <mmtrain/core/log.h>
 #include <signal.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 namespace programs {
@@ -30,6 +32,12 @@ int run_program(const std::function<int(mmtrain::OutOfMemoryContext&)>& body) {
     return report(error.what(), kWrongUse);
   } catch (const mmtrain::DeviceError& error) {
     return report(error.what(), kWrongUse);
+  } catch (const mmtrain::DistributedError& error) {
+    // It may be of another rank, where the advice is given. A thread rank that does not answer may live on, and what it
+    // uses must not be destroyed.
+    report(error.what(), kFailed);
+    std::fflush(nullptr);
+    std::_Exit(mmtrain::is_out_of_memory(error) ? kOutOfMemory : kFailed);
   } catch (const std::exception& error) {
     if (!mmtrain::is_out_of_memory(error)) return report(error.what(), kFailed);
     return report(mmtrain::out_of_memory_advice(error, memory).c_str(), kOutOfMemory);

@@ -241,7 +241,7 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("seed", seed, "seed of weights, order and augmentation");
   cli.add("deterministic", deterministic, "only algorithms that repeat bit for bit");
   cli.add("device", device, "auto, cpu, cuda or cuda:N");
-  cli.add("replicas", replicas, "replicas of the model that train together on the CPU");
+  cli.add("replicas", replicas, "replicas of the model that train together on the CPU, in each process");
   cli.add("nproc", nproc, "processes that train together on this machine");
   cli.add("max_restarts", max_restarts, "how often all processes are started again after one failed");
   cli.add("dist_timeout", dist_timeout, "seconds after which a rank that does not answer ends the run");
@@ -315,7 +315,7 @@ RunPlan plan_run(const TrainingOptions& options, const mmtrain::Config& config,
 
 RunPlan shared_plan(RunPlan plan, const mmtrain::parallel::Strategy& strategy) {
   if (!strategy.has_processes()) return plan;
-  mmtrain::parallel::ProcessGroup group = strategy.ranks()[0].group;
+  mmtrain::parallel::ProcessGroup group = strategy.processes();
   mmtrain::Config told;
   told.set("run_dir", plan.run_dir.string());
   if (plan.checkpoint) told.set("checkpoint", plan.checkpoint->string());
@@ -356,12 +356,12 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
   if (!options.evaluate.empty() && group.world_size() > 1) {
     throw mmtrain::ConfigError("--evaluate is for one process: run it without torchrun");
   }
-  if (options.replicas > 1 && group.world_size() > 1) {
-    throw mmtrain::ConfigError("--replicas and several processes exclude each other: take one of the two");
+  if (options.replicas > 1) {
+    return std::make_shared<ReplicaStrategy>(cpu_replicas(static_cast<std::size_t>(options.replicas)), group_options,
+                                             /*threads=*/0, group);
   }
-  if (group.world_size() > 1) return std::make_shared<DistributedDataParallel>(std::move(group), devices[0]);
-  if (options.replicas == 1) return std::make_shared<SingleDevice>(devices[0]);
-  return std::make_shared<ReplicaStrategy>(cpu_replicas(static_cast<std::size_t>(options.replicas)), group_options);
+  if (group.world_size() > 1) return std::make_shared<DistributedDataParallel>(group, devices[0]);
+  return std::make_shared<SingleDevice>(devices[0]);
 }
 
 Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::Strategy& strategy,
@@ -375,7 +375,7 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
                                .pin_memory = options.pin_memory && strategy.ranks()[0].device.is_cuda(),
                                .bad_samples = BadSamplePolicy::skip,
                                .seed = options.seed};
-  const parallel::ProcessGroup& group = strategy.ranks()[0].group;
+  const parallel::ProcessGroup& group = strategy.processes();
   std::shared_ptr<const Sampler> order = training_order(options, *train);
   if (strategy.has_processes()) {
     order = std::make_shared<DistributedSampler>(order, group.rank(), group.world_size());

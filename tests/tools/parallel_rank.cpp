@@ -12,13 +12,17 @@
 #include <functional>
 #include <iostream>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "mmtrain/core/error.h"
 #include "mmtrain/parallel/launcher.h"
+#include "mmtrain/parallel/strategy.h"
 #include "parallel_fixtures.h"
+#include "rank_training.h"
 
 using namespace mmtrain;
 using parallel::ProcessGroup;
@@ -57,6 +61,54 @@ void collectives(ProcessGroup& group) {
   say("faults", faults);
 }
 
+// Threads of this process, as the variable TEST_THREADS says, each a rank among those of all processes.
+void on_threads(ProcessGroup& processes, const std::function<void(ProcessGroup)>& rank) {
+  const auto threads = static_cast<std::size_t>(std::stoi(variable("TEST_THREADS", "1")));
+  parallel::ReplicaStrategy strategy(std::vector<c10::Device>(threads, c10::Device(c10::kCPU)),
+                                     {.timeout = processes.timeout()}, 1, processes);
+  strategy.run([&](std::size_t i) { rank(strategy.ranks()[i].group); });
+  strategy.shutdown();
+}
+
+void collectives_of_threads(ProcessGroup& processes) {
+  std::mutex mutex;
+  std::string faults;
+  on_threads(processes, [&](ProcessGroup group) {
+    for (const torch::ScalarType dtype : parallel_fixtures::dtypes()) {
+      for (const std::int64_t count : {0, 1, 3, 1001, 70001}) {
+        const std::string fault = parallel_fixtures::collective_fault(group, count, dtype);
+        const std::lock_guard lock(mutex);
+        if (!fault.empty()) faults += fault + " of " + std::to_string(count) + " " + c10::toString(dtype) + "\n";
+      }
+    }
+  });
+  say("faults", faults);
+}
+
+// DIR/trained.<rank>: what `rank_training` gives for each of its settings.
+void train_steps(ProcessGroup& processes) {
+  std::mutex mutex;  // nets are made one after the other: they draw from one generator
+  on_threads(processes, [&](ProcessGroup group) {
+    std::vector<torch::Tensor> results;
+    for (const rank_training::Setting& setting : rank_training::settings_of_processes()) {
+      std::unique_lock lock(mutex);
+      const rank_training::Net net = rank_training::make_net(setting.dropout);
+      lock.unlock();
+      for (torch::Tensor& tensor : rank_training::train_rank(setting, group, net)) results.push_back(tensor);
+    }
+    torch::save(results, directory + "/trained." + std::to_string(group.rank()));
+  });
+}
+
+// Thread 1 of process 1 fails while the others wait for it.
+void lose_thread(ProcessGroup& processes) {
+  on_threads(processes, [](ProcessGroup group) {
+    group.barrier();
+    if (group.rank() == 3) throw Error("own trouble");
+    work_on(group);
+  });
+}
+
 void train(ProcessGroup& group) {
   torch::save(parallel_fixtures::train_in(group), directory + "/parameters." + std::to_string(group.rank()));
 }
@@ -72,6 +124,17 @@ void lose_rank_1(ProcessGroup& group, const std::function<void()>& how) {
 const std::map<std::string, std::function<void(ProcessGroup&)>> modes = {
     {"collectives", collectives},
     {"train", train},
+    {"collectives_of_threads", collectives_of_threads},
+    {"train_steps", train_steps},
+    {"lose_thread", lose_thread},
+    {"threads_killed",
+     [](ProcessGroup& processes) {
+       on_threads(processes, [](ProcessGroup group) {
+         group.barrier();
+         if (group.rank() == 2) ::raise(SIGKILL);
+         work_on(group);
+       });
+     }},
     {"work", [](ProcessGroup& group) { work_on(group); }},
     {"killed", [](ProcessGroup& group) { lose_rank_1(group, [] { ::raise(SIGKILL); }); }},
     {"stopped", [](ProcessGroup& group) { lose_rank_1(group, [] { ::raise(SIGSTOP); }); }},

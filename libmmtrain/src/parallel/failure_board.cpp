@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <sstream>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -24,6 +25,25 @@ constexpr const char* kAlarm = "alarm";
 std::string called_key_of(int rank) { return fmt::format("called/{}", rank); }
 std::string read_key_of(int rank) { return fmt::format("read/{}", rank); }
 
+std::string try_get(c10d::Store& store, const std::string& key) {
+  return store.check({key}) ? store.get_to_str(key) : std::string();
+}
+
+// "1 1 error": process, whether it confessed, error.
+std::string encode(const FailureBoard::Failure& failure) {
+  return fmt::format("{} {:d} {}", failure.culprit.value_or(-1), failure.confessed, failure.error);
+}
+
+FailureBoard::Failure decode(const std::string& text) {
+  FailureBoard::Failure failure;
+  std::istringstream stream(text);
+  int culprit = -1;
+  stream >> culprit >> failure.confessed;
+  if (culprit >= 0) failure.culprit = culprit;
+  std::getline(stream.ignore(), failure.error, '\0');
+  return failure;
+}
+
 // Whether `done` came true before the time was over.
 template <class Done>
 bool poll(std::chrono::milliseconds duration, Done done) {
@@ -40,13 +60,15 @@ bool poll(std::chrono::milliseconds duration, Done done) {
 FailureBoard::FailureBoard(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout)
     : store_(std::move(store)), rank_(rank), size_(size), timeout_(timeout), grace_(std::min(timeout, kLongestGrace)) {}
 
-std::string FailureBoard::post(const std::string& error) {
+std::string FailureBoard::post(const std::string& error) { return post(Failure{rank_, true, error}); }
+
+std::string FailureBoard::post(const Failure& failure) {
   try {
-    const std::string first = store_->compareSet(kFailure, std::string(), error);
+    const Failure first = decode(store_->compareSet(kFailure, std::string(), encode(failure)));
     store_->set(kAlarm, std::string("1"));
-    return first;
+    return first.error;
   } catch (const std::exception&) {
-    return error;  // without the store nobody else can have posted
+    return failure.error;  // without the store nobody else can have posted
   }
 }
 
@@ -55,11 +77,11 @@ bool FailureBoard::alarmed() { return store_->check({kAlarm}); }
 std::string FailureBoard::answer(std::uint64_t called) {
   store_->set(called_key_of(rank_), std::to_string(called));
   std::string first;
-  if (poll(grace_ + grace_, [&] { return !(first = try_get(kFailure)).empty(); })) {
+  if (poll(grace_ + grace_, [&] { return !(first = first_failure(*store_).error).empty(); })) {
     store_->set(read_key_of(rank_), std::string("1"));
     return first;
   }
-  return post(fmt::format("[rank {}] was told of a failure that no rank explained", rank_));
+  return post(Failure{{}, false, names_of({rank_}) + " was told of a failure that no rank explained"});
 }
 
 std::string FailureBoard::blame(std::uint64_t number, const std::string& cause) {
@@ -67,22 +89,21 @@ std::string FailureBoard::blame(std::uint64_t number, const std::string& cause) 
     store_->set(kAlarm, std::string("1"));
     return post(find_culprit(number, cause));
   } catch (const std::exception& error) {
-    return fmt::format(
-        "[rank {}] lost a rank and the store that knows which: the process that served it has ended ({}; {})", rank_,
-        cause, error_text(error));
+    return fmt::format("{} lost a rank and the store that knows which: the process that served it has ended ({}; {})",
+                       names_of({rank_}), cause, error_text(error));
   }
 }
 
-std::string FailureBoard::find_culprit(std::uint64_t number, const std::string& cause) {
+FailureBoard::Failure FailureBoard::find_culprit(std::uint64_t number, const std::string& cause) {
   std::vector<int> silent, behind;
-  std::string first;
+  Failure first;
   poll(grace_, [&] {
     silent.clear();
     behind.clear();
-    if (!(first = try_get(kFailure)).empty()) return true;
+    if (!(first = first_failure(*store_)).error.empty()) return true;
     for (int rank = 0; rank < size_; ++rank) {
       if (rank == rank_) continue;
-      const std::string called = try_get(called_key_of(rank));
+      const std::string called = try_get(*store_, called_key_of(rank));
       if (called.empty()) {
         silent.push_back(rank);
       } else if (std::stoull(called) < number) {
@@ -91,17 +112,22 @@ std::string FailureBoard::find_culprit(std::uint64_t number, const std::string& 
     }
     return silent.empty();
   });
-  if (!first.empty()) return first;
+  if (!first.error.empty()) return first;
+  const auto the_one = [](const std::vector<int>& processes) {
+    return processes.size() == 1 ? std::optional(processes[0]) : std::nullopt;
+  };
   if (!silent.empty()) {
-    return fmt::format(
-        "[rank {}] does not answer any more: its process ended, hangs or is cut off (seen by rank {}: {})",
-        fmt::join(silent, ", "), rank_, cause);
+    return {the_one(silent), false,
+            fmt::format("{} does not answer any more: its process ended, hangs or is cut off (seen by {}: {})",
+                        names_of(silent), names_of({rank_}), cause)};
   }
   if (!behind.empty()) {
-    return fmt::format("[rank {}] did not come to collective {} within {} of rank {} ({})", fmt::join(behind, ", "),
-                       number, duration_text(timeout_), rank_, cause);
+    return {the_one(behind), false,
+            fmt::format("{} did not come to collective {} within {} of {} ({})", names_of(behind), number,
+                        duration_text(timeout_), names_of({rank_}), cause)};
   }
-  return fmt::format("[rank {}] collective {} failed though all ranks live: {}", rank_, number, cause);
+  return {
+      {}, false, fmt::format("{} collective {} failed though all ranks live: {}", names_of({rank_}), number, cause)};
 }
 
 void FailureBoard::linger() {
@@ -116,8 +142,17 @@ void FailureBoard::linger() {
   }
 }
 
-std::string FailureBoard::try_get(const std::string& key) {
-  return store_->check({key}) ? store_->get_to_str(key) : std::string();
+FailureBoard::Failure FailureBoard::first_failure(c10d::Store& store) { return decode(try_get(store, kFailure)); }
+
+// "[rank 1, 2]", or with several ranks in a process "[rank 2-3, 4-5]".
+std::string FailureBoard::names_of(const std::vector<int>& processes) const {
+  const int each = ranks_per_process_;
+  std::vector<std::string> names;
+  for (const int process : processes) {
+    names.push_back(each == 1 ? std::to_string(process)
+                              : fmt::format("{}-{}", process * each, (process + 1) * each - 1));
+  }
+  return fmt::format("[rank {}]", fmt::join(names, ", "));
 }
 
 }  // namespace mmtrain::parallel

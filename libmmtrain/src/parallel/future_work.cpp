@@ -16,6 +16,7 @@ FutureWork::FutureWork(int rank, c10d::OpType op, std::uint64_t number, std::vec
 
 void FutureWork::fail(const std::string& error) {
   if (settled_.exchange(true)) return;
+  error_ = error;
   future_->setError(std::make_exception_ptr(DistributedError(failure_text(rank_, opType_, error))));
 }
 

@@ -30,6 +30,8 @@ class FutureWork final : public c10d::Work {
   // The group bounds every collective by its own timeout.
   bool wait(std::chrono::milliseconds timeout = kNoTimeout) override;
 
+  // What `fail` was given, on a work that failed.
+  const std::string& error() const { return error_; }
   // 1 for the first collective of the group.
   std::uint64_t number() const { return number_; }
 
@@ -38,6 +40,7 @@ class FutureWork final : public c10d::Work {
   std::vector<at::Tensor> outputs_;
   c10::intrusive_ptr<c10::ivalue::Future> future_;
   std::atomic<bool> settled_{false};
+  std::string error_;
 };
 
 // The names by which users know the collectives: `all_reduce`.

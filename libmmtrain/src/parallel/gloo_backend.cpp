@@ -2,12 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <condition_variable>
 #include <cstdlib>
+#include <future>
+#include <mutex>
+#include <set>
+#include <thread>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <utility>
 
 #include "mmtrain/core/error.h"
 #include "parallel/error_text.h"
+#include "parallel/failure_board.h"
+#include "parallel/future_work.h"
 
 namespace mmtrain::parallel {
 namespace {
@@ -47,7 +54,7 @@ c10::intrusive_ptr<c10d::Backend> connect(const c10::intrusive_ptr<c10d::Store>&
 }  // namespace
 
 // The works under way, and the first error once they have failed.
-class GlooBackend::Works {
+class GlooBackend::Works : public std::enable_shared_from_this<GlooBackend::Works> {
  public:
   Works(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout)
       : rank_(rank), board_(std::move(store), rank, size, timeout) {}
@@ -73,8 +80,17 @@ class GlooBackend::Works {
       }
       work->complete();
     } else if (first_error().empty()) {
-      fail_all(board_.blame(work->number(), error_text(on_gloo.exception_ptr())));
+      const std::string cause = error_text(on_gloo.exception_ptr());
+      fail_all(in_time([number = work->number(), cause](FailureBoard& board) { return board.blame(number, cause); },
+                       fmt::format("{} is cut off: neither other ranks nor the store at MASTER_ADDR:MASTER_PORT answer "
+                                   "any more ({})",
+                                   board_.own_name(), cause)));
     }
+  }
+
+  // Breaks the group because of an error on this rank.
+  void fail(const std::string& error) {
+    fail_all(in_time([error](FailureBoard& board) { return board.post(error); }, error));
   }
 
   void fail_all(const std::string& error) {
@@ -101,12 +117,82 @@ class GlooBackend::Works {
   FailureBoard& board() { return board_; }
 
  private:
+  // What `ask` learns from the board, or `otherwise`: who is cut off from the store waits for its answer without end,
+  // on a thread that then is left behind.
+  template <class Ask>
+  std::string in_time(Ask ask, const std::string& otherwise) {
+    const auto answer = std::make_shared<std::promise<std::string>>();
+    std::future<std::string> answered = answer->get_future();
+    std::thread([self = shared_from_this(), answer, ask] { answer->set_value(ask(self->board_)); }).detach();
+    return answered.wait_for(board_.patience()) == std::future_status::ready ? answered.get() : otherwise;
+  }
+
   const int rank_;
   FailureBoard board_;
   mutable std::mutex mutex_;
   std::set<c10::intrusive_ptr<FutureWork>> pending_;
   std::uint64_t called_ = 0;
   std::string first_error_;
+};
+
+// Waits for an alarm, on a connection of its own, so that this rank stops even where Gloo would go on waiting.
+class GlooBackend::Watcher {
+ public:
+  Watcher(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, std::chrono::milliseconds timeout,
+          std::shared_ptr<Works> works)
+      : state_(std::make_shared<State>(store->clone(), rank, size, timeout)),
+        thread_([state = state_, works = std::move(works), rank] { watch(*state, *works, rank); }) {}
+  ~Watcher() { stop(); }
+
+  void set_ranks_per_process(int ranks) { state_->board.set_ranks_per_process(ranks); }
+
+  void stop() {
+    if (!thread_.joinable()) return;
+    std::unique_lock lock(state_->mutex);
+    state_->stopping = true;
+    state_->changed.notify_all();
+    // A store that does not answer would hold it up without end.
+    const bool ended = state_->changed.wait_for(lock, state_->board.patience(), [this] { return state_->ended; });
+    lock.unlock();
+    ended ? thread_.join() : thread_.detach();
+  }
+
+ private:
+  struct State {  // the thread's too, which may be left behind
+    State(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout)
+        : board(std::move(store), rank, size, timeout) {}
+
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool stopping = false, ended = false;
+    FailureBoard board;
+  };
+
+  static void watch(State& state, Works& works, int rank) {
+    try {
+      while (goes_on(state)) {
+        if (!state.board.alarmed()) continue;
+        works.fail_all(state.board.answer(works.called()));
+        break;
+      }
+    } catch (const std::exception& error) {
+      works.fail_all(
+          fmt::format("[rank {}] lost the store at MASTER_ADDR:MASTER_PORT: the process that served it "
+                      "has ended ({})",
+                      rank, error_text(error)));
+    }
+    const std::lock_guard lock(state.mutex);
+    state.ended = true;
+    state.changed.notify_all();
+  }
+
+  static bool goes_on(State& state) {
+    std::unique_lock lock(state.mutex);
+    return !state.changed.wait_for(lock, kWatchInterval, [&] { return state.stopping; });
+  }
+
+  const std::shared_ptr<State> state_;
+  std::thread thread_;
 };
 
 GlooBackend::GlooBackend(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout,
@@ -117,12 +203,12 @@ GlooBackend::GlooBackend(c10::intrusive_ptr<c10d::Store> store, int rank, int si
       serves_store_(serves_store),
       works_(std::make_shared<Works>(store_, rank, size, timeout)),
       gloo_(connect(store_, rank, size, timeout, address)),
-      watched_board_(store_->clone(), rank, size, timeout),
-      watcher_([this] { watch(); }) {}
+      watcher_(std::make_unique<Watcher>(store_, rank, size, timeout, works_)) {}
 
 GlooBackend::~GlooBackend() {
-  if (!closed_ && first_error().empty()) fail(fmt::format("[rank {}] left the group without shutdown", rank_));
-  stop_watching();
+  if (!closed_ && first_error().empty())
+    fail(fmt::format("[rank {}] left the group without shutdown: its own last lines say why", rank_));
+  watcher_->stop();
   if (closed_) return;
   if (serves_store_) works_->board().linger();
   // Its destructor would wait for works that nobody interrupts; the others see our end when the process ends.
@@ -163,41 +249,20 @@ c10::intrusive_ptr<c10d::Work> GlooBackend::barrier(const c10d::BarrierOptions& 
 
 void GlooBackend::fail(const std::string& error) noexcept {
   if (closed_ || !first_error().empty()) return;
-  works_->fail_all(works_->board().post(error));
+  works_->fail(error);
 }
 
 std::string GlooBackend::first_error() const { return works_->first_error(); }
 
-// Waits for an alarm, so that this rank stops even where Gloo would go on waiting.
-void GlooBackend::watch() {
-  std::unique_lock lock(watch_mutex_);
-  while (!watch_end_.wait_for(lock, kWatchInterval, [this] { return watch_ended_; })) {
-    lock.unlock();
-    try {
-      if (watched_board_.alarmed()) return works_->fail_all(watched_board_.answer(works_->called()));
-    } catch (const std::exception& error) {
-      return works_->fail_all(
-          fmt::format("[rank {}] lost the store at MASTER_ADDR:MASTER_PORT: the process that served it "
-                      "has ended ({})",
-                      rank_, error_text(error)));
-    }
-    lock.lock();
-  }
-}
-
-void GlooBackend::stop_watching() {
-  {
-    const std::lock_guard lock(watch_mutex_);
-    watch_ended_ = true;
-  }
-  watch_end_.notify_all();
-  if (watcher_.joinable()) watcher_.join();
+void GlooBackend::set_ranks_per_process(int ranks) {
+  works_->board().set_ranks_per_process(ranks);
+  watcher_->set_ranks_per_process(ranks);
 }
 
 void GlooBackend::close() {
   if (closed_ || !first_error().empty()) return;
   barrier({})->wait();
-  stop_watching();
+  watcher_->stop();
   closed_ = true;
   leave();
 }

@@ -1,16 +1,10 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
-#include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "parallel/failure_board.h"
-#include "parallel/future_work.h"
 #include "parallel/process_group_impl.h"
 
 namespace mmtrain::parallel {
@@ -37,15 +31,15 @@ class GlooBackend final : public RankBackend {
 
   void fail(const std::string& error) noexcept override;
   std::string first_error() const override;
+  void set_ranks_per_process(int ranks) override;
   void close() override;
 
  private:
   class Works;
+  class Watcher;
 
   template <class Start>
   c10::intrusive_ptr<c10d::Work> start(c10d::OpType op, std::vector<at::Tensor> outputs, Start start_on_gloo);
-  void watch();
-  void stop_watching();
   void leave();
 
   const c10::intrusive_ptr<c10d::Store> store_;
@@ -54,11 +48,7 @@ class GlooBackend final : public RankBackend {
   // Outlives this object in the callbacks of Gloo's threads.
   const std::shared_ptr<Works> works_;
   c10::intrusive_ptr<c10d::Backend> gloo_;
-  std::mutex watch_mutex_;
-  std::condition_variable watch_end_;
-  bool watch_ended_ = false;
-  FailureBoard watched_board_;  // of the watching thread, on a connection of its own
-  std::thread watcher_;
+  const std::unique_ptr<Watcher> watcher_;
   std::atomic<bool> closed_{false};
 };
 

@@ -20,6 +20,7 @@
 #include "mmtrain/core/error.h"
 #include "mmtrain/core/log.h"
 #include "mmtrain/device/device.h"
+#include "parallel/failure_board.h"
 #include "parallel/rendezvous.h"
 
 extern char** environ;
@@ -134,6 +135,7 @@ class Ranks {
   bool all_ended() const {
     return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.ended(); });
   }
+  int size() const { return static_cast<int>(ranks_.size()); }
   bool any_ended() const {
     return std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.ended(); });
   }
@@ -181,11 +183,12 @@ struct Outcome {
   bool signalled = false;  // by the user
 };
 
-// One attempt, watched from its start to its end.
+// One attempt, watched from its start to its end. In `store` ranks say whose failure ended them.
 class Attempt {
  public:
-  Attempt(Ranks& ranks, const BlockedSignals& signals, std::chrono::milliseconds grace)
-      : ranks_(ranks), signals_(signals), grace_(grace) {}
+  Attempt(Ranks& ranks, c10::intrusive_ptr<c10d::Store> store, const BlockedSignals& signals,
+          std::chrono::milliseconds grace)
+      : ranks_(ranks), store_(std::move(store)), signals_(signals), grace_(grace) {}
 
   Outcome run() {
     while (!ranks_.all_ended()) {
@@ -194,7 +197,7 @@ class Attempt {
       note_first_failure();
       end_if_due();
     }
-    note_first_failure();
+    note_first_failure();  // nobody is left to wait for
     return outcome_;
   }
 
@@ -206,11 +209,20 @@ class Attempt {
   }
 
   void note_first_failure() {
-    const int rank = ranks_.failed();
+    int rank = ranks_.failed();
     if (rank < 0 || outcome_.exit_code != 0) return;
+    if (!first_failure_) first_failure_ = Clock::now();
+    const auto [culprit, confessed, cause] = FailureBoard::first_failure(*store_);
+    const int to_blame = culprit.value_or(rank);
+    if (to_blame < ranks_.size() && to_blame != rank && !outcome_.signalled) {
+      // It comes to its own end, with an exit code that says more.
+      if (confessed && !ranks_[to_blame].ended() && Clock::now() < *first_failure_ + grace_) return;
+      if (ranks_[to_blame].failed()) rank = to_blame;
+    }
     outcome_.exit_code = ranks_[rank].exit_code();
     if (outcome_.signalled) return;  // they end as they were asked to
-    log::error(fmt::format("[launch] rank {} {}: the others are ended", rank, how_it_ended(ranks_[rank])));
+    log::error(fmt::format("[launch] rank {} {}, the others are ended{}", rank, how_it_ended(ranks_[rank]),
+                           cause.empty() ? "" : "; the first error was: " + cause.substr(0, cause.find('\n'))));
     ranks_.send(SIGTERM);
     kill_time_ = Clock::now() + grace_;
   }
@@ -221,10 +233,11 @@ class Attempt {
   }
 
   Ranks& ranks_;
+  const c10::intrusive_ptr<c10d::Store> store_;
   const BlockedSignals& signals_;
   const std::chrono::milliseconds grace_;
   Outcome outcome_;
-  std::optional<Clock::time_point> kill_time_;
+  std::optional<Clock::time_point> first_failure_, kill_time_;
 };
 
 Variables variables_of(int rank, int attempt, std::uint16_t port, const LaunchOptions& options) {
@@ -282,7 +295,7 @@ int launch(const LaunchOptions& options, const std::vector<std::string>& argumen
   for (int attempt = 0;; ++attempt) {
     Ranks ranks(without_launch_flags(arguments), signals);
     for (int rank = 0; rank < options.nproc; ++rank) ranks.start(variables_of(rank, attempt, port, options));
-    const Outcome outcome = Attempt(ranks, signals, options.grace).run();
+    const Outcome outcome = Attempt(ranks, store_of_attempt(store, attempt), signals, options.grace).run();
     if (outcome.exit_code == 0 || outcome.signalled || attempt == options.max_restarts) return outcome.exit_code;
     log::warning(fmt::format("[launch] restart {} of {}", attempt + 1, options.max_restarts));
   }

@@ -19,6 +19,8 @@ class RankBackend : public c10d::Backend {
   // Breaks the group for all ranks because of `error`, which names its rank, unless it is broken already.
   virtual void fail(const std::string& error) noexcept = 0;
   virtual std::string first_error() const = 0;
+  // Of a group of processes, each of which stands for so many ranks: errors shall name those.
+  virtual void set_ranks_per_process(int) {}
   // The regular end, on all ranks; nothing on a broken or closed group.
   virtual void close() = 0;
 

@@ -180,12 +180,15 @@ c10::intrusive_ptr<c10d::Store> serve_store(const std::string& address, std::uin
   return store;
 }
 
+c10::intrusive_ptr<c10d::Store> store_of_attempt(const c10::intrusive_ptr<c10d::Store>& store, int attempt) {
+  return c10::make_intrusive<c10d::PrefixStore>(fmt::format("mmtrain/attempt/{}", attempt), store);
+}
+
 c10::intrusive_ptr<c10d::Store> meet(const Membership& member, std::chrono::milliseconds timeout) {
   std::uint16_t port = member.master_port;
   const auto store =
       member.serves_store() ? serve_store(member.master_address, port, timeout) : connect_to_store(member, timeout);
-  // The agent keeps its store over restarts, with the keys of former attempts.
-  auto mine = c10::make_intrusive<c10d::PrefixStore>(fmt::format("mmtrain/attempt/{}", member.attempt), store);
+  auto mine = store_of_attempt(store, member.attempt);
   try {
     agree_on_size(*mine, member);
     take_place(*mine, member);

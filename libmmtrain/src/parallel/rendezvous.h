@@ -29,6 +29,10 @@ std::optional<Membership> membership_from_env();
 c10::intrusive_ptr<c10d::Store> serve_store(const std::string& address, std::uint16_t& port,
                                             std::chrono::milliseconds timeout);
 
+// The part of `store` that belongs to one attempt of a job: a launcher keeps its store over restarts, with the keys of
+// former attempts.
+c10::intrusive_ptr<c10d::Store> store_of_attempt(const c10::intrusive_ptr<c10d::Store>& store, int attempt);
+
 // The store of this attempt, when all ranks have come. Throws `DistributedError`.
 c10::intrusive_ptr<c10d::Store> meet(const Membership& membership, std::chrono::milliseconds timeout);
 

@@ -44,20 +44,46 @@ void run_rank(const Rank& rank, std::size_t index, const Work& work) {
 }
 
 // The others wait for what will not come: breaking the group frees them.
-void abort(const Rank& rank, const std::exception_ptr& error) {
+void break_group(const Rank& rank, const std::exception_ptr& error) {
   ProcessGroup group = rank.group;
   group.abort(text_of(error), rank.device);
 }
 
-std::vector<Rank> thread_ranks(const std::vector<c10::Device>& devices, const GroupOptions& options) {
+std::vector<Rank> thread_ranks(const std::vector<c10::Device>& devices, const GroupOptions& options,
+                               const ProcessGroup& processes) {
   if (devices.empty()) throw ConfigError("[ReplicaStrategy] at least one device is needed");
-  std::vector<ProcessGroup> groups = make_thread_groups(static_cast<int>(devices.size()), options);
+  std::vector<ProcessGroup> groups = make_thread_groups(static_cast<int>(devices.size()), options, processes);
   std::vector<Rank> ranks;
   for (std::size_t i = 0; i < devices.size(); ++i) ranks.push_back({std::move(groups[i]), devices[i]});
   return ranks;
 }
 
 }  // namespace
+
+void Strategy::abort(const std::exception_ptr& error) noexcept {
+  for (const Rank& rank : ranks_) break_group(rank, error);
+}
+
+void Strategy::shutdown() {
+  run([this](std::size_t i) {
+    ProcessGroup group = ranks()[i].group;
+    group.shutdown();
+  });
+}
+
+void Strategy::part() noexcept {
+  if (!has_processes() || std::uncaught_exceptions() > 0) return;
+  try {
+    shutdown();
+  } catch (const std::exception& error) {
+    log::error(error.what());
+  }
+}
+
+std::string Strategy::with_processes(const std::string& description) const {
+  if (!has_processes()) return description;
+  return fmt::format("{}{}, {} processes", description, ranks_.size() > 1 ? " each" : "", processes_.world_size());
+}
 
 void SingleDevice::run(const Work& work) { work(0); }
 
@@ -67,14 +93,12 @@ void DistributedDataParallel::run(const Work& work) {
   try {
     run_rank(ranks()[0], 0, work);
   } catch (...) {
-    abort(ranks()[0], std::current_exception());
+    break_group(ranks()[0], std::current_exception());
     throw;
   }
 }
 
-std::string DistributedDataParallel::description() const {
-  return fmt::format("{}, {} processes", training_on({ranks()[0].device}), world_size());
-}
+std::string DistributedDataParallel::description() const { return with_processes(training_on({ranks()[0].device})); }
 
 // Threads hold it too: one that never answers may outlive the strategy.
 struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
@@ -122,7 +146,7 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
       if (!first_error) first_error = rank;
       done.notify_all();
     }
-    abort(ranks[rank], error);
+    break_group(ranks[rank], error);
   }
 
   std::vector<Rank> ranks;
@@ -138,13 +162,15 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
   std::vector<std::thread> workers;
 };
 
-ReplicaStrategy::ReplicaStrategy(const std::vector<c10::Device>& devices, const GroupOptions& options, int threads)
-    : Strategy(thread_ranks(devices, options)), team_(std::make_shared<Team>(ranks())) {
+ReplicaStrategy::ReplicaStrategy(const std::vector<c10::Device>& devices, const GroupOptions& options, int threads,
+                                 const ProcessGroup& processes)
+    : Strategy(thread_ranks(devices, options, processes), processes), team_(std::make_shared<Team>(ranks())) {
   const int share = std::max(1, at::get_num_threads() / static_cast<int>(devices.size()));
   team_->start(threads > 0 ? threads : share);
 }
 
 ReplicaStrategy::~ReplicaStrategy() {
+  part();
   bool answer = false;
   {
     const std::scoped_lock lock(team_->mutex);
@@ -170,17 +196,23 @@ void ReplicaStrategy::run(const Work& work) {
   team.done.wait(lock, [&] { return all_done() || team.first_error; });
   const bool answered = team.done.wait_for(lock, kGrace, all_done);
   if (!team.first_error) return;
-  const Rank& culprit = ranks()[*team.first_error];
-  log::error(fmt::format("[rank {}, {}] {}", culprit.group.rank(), culprit.device.str(),
-                         text_of(team.errors[*team.first_error])));
   if (!answered) log::error(fmt::format("{} ranks do not answer and are left behind", team.busy));
-  std::rethrow_exception(team.errors[*team.first_error]);
+  try {
+    std::rethrow_exception(team.errors[*team.first_error]);
+  } catch (const DistributedError&) {
+    throw;  // it names the rank
+  } catch (...) {
+    const Rank& culprit = ranks()[*team.first_error];
+    log::error(
+        fmt::format("[rank {}, {}] {}", culprit.group.rank(), culprit.device.str(), text_of(std::current_exception())));
+    throw;
+  }
 }
 
 std::string ReplicaStrategy::description() const {
   std::vector<c10::Device> devices;
   for (const Rank& rank : ranks()) devices.push_back(rank.device);
-  return training_on(devices, static_cast<int>(devices.size()));
+  return with_processes(training_on(devices, static_cast<int>(devices.size())));
 }
 
 }  // namespace mmtrain::parallel

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "mmtrain/core/error.h"
+#include "parallel/error_text.h"
 #include "parallel/reduce.h"
 
 namespace mmtrain::parallel {
@@ -44,11 +45,11 @@ struct ThreadGroup::Operation {
 
   const std::uint64_t number;
   Collective collective;
-  std::vector<Arrival> arrivals;  // by rank
+  std::vector<Arrival> arrivals;  // by thread
   std::size_t arrived = 0;
-  int first_rank = 0;
+  int first_thread = 0;
   Clock::time_point deadline;
-  std::vector<void*> data;  // by rank, once all are here
+  std::vector<void*> data;  // by thread, once all are here
   std::int64_t chunks = 1;
   std::atomic<std::int64_t> claimed{0}, done{0};
 };
@@ -78,8 +79,8 @@ void ThreadGroup::Operation::do_chunk(std::int64_t chunk) const {
   }
 }
 
-ThreadGroup::ThreadGroup(int size, std::chrono::milliseconds timeout)
-    : size_(size), timeout_(timeout), called_(static_cast<std::size_t>(size), 0) {
+ThreadGroup::ThreadGroup(int size, std::chrono::milliseconds timeout, std::unique_ptr<ProcessLink> link)
+    : size_(size), timeout_(timeout), link_(std::move(link)), called_(static_cast<std::size_t>(size), 0) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   for (int i = 0; i < std::min(size, cores); ++i) threads_.emplace_back([this] { serve(); });
 }
@@ -93,27 +94,34 @@ ThreadGroup::~ThreadGroup() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-c10::intrusive_ptr<FutureWork> ThreadGroup::enter(int rank, const Collective& collective, Arrival arrival) {
+c10::intrusive_ptr<FutureWork> ThreadGroup::enter(int thread, const Collective& collective, Arrival arrival) {
+  const int rank = rank_of(thread);
+  if (const std::string error = first_error(); !error.empty()) {
+    throw DistributedError(failure_text(rank, collective.op, error));
+  }
   std::unique_lock lock(mutex_);
   if (!first_error_.empty()) throw DistributedError(failure_text(rank, collective.op, first_error_));
-  const std::shared_ptr<Operation> operation = operation_of(rank);
+  const std::shared_ptr<Operation> operation = operation_of(thread);
   if (operation->arrived == 0) {
     operation->collective = collective;
-    operation->first_rank = rank;
+    operation->first_thread = thread;
     operation->deadline = Clock::now() + timeout_;
-    operation->chunks = std::max<std::int64_t>(1, (collective.elements + kChunkElements - 1) / kChunkElements);
+    // Among threads alone; what moves data only between threads waits for those of other processes.
+    const bool shared_out = !link_ || collective.op == c10d::OpType::ALLREDUCE;
+    if (shared_out) operation->chunks = (collective.elements + kChunkElements - 1) / kChunkElements;
+    operation->chunks = std::max<std::int64_t>(1, operation->chunks);
   } else if (!(operation->collective == collective)) {
     const std::string error = fmt::format(
         "[rank {}] calls {} as collective {} where rank {} called {}: all ranks must do the same in the same order",
-        rank, description_of(collective), operation->number, operation->first_rank,
+        rank, description_of(collective), operation->number, rank_of(operation->first_thread),
         description_of(operation->collective));
     lock.unlock();
     fail(error);
     throw DistributedError(failure_text(rank, collective.op, first_error()));
   }
-  arrival.work = c10::make_intrusive<FutureWork>(rank, collective.op, operation->number, std::move(arrival.tensors));
+  arrival.work = c10::make_intrusive<FutureWork>(rank, collective.op, operation->number, arrival.tensors);
   const c10::intrusive_ptr<FutureWork> work = arrival.work;
-  operation->arrivals[static_cast<std::size_t>(rank)] = std::move(arrival);
+  operation->arrivals[static_cast<std::size_t>(thread)] = std::move(arrival);
   if (++operation->arrived < static_cast<std::size_t>(size_)) return work;
 
   for (const Arrival& each : operation->arrivals) operation->data.push_back(each.data);
@@ -127,9 +135,9 @@ c10::intrusive_ptr<FutureWork> ThreadGroup::enter(int rank, const Collective& co
   return work;
 }
 
-// The operation that the next call of `rank` belongs to. Needs the lock.
-std::shared_ptr<ThreadGroup::Operation> ThreadGroup::operation_of(int rank) {
-  const std::uint64_t number = ++called_[static_cast<std::size_t>(rank)];
+// The operation that the next call of `thread` belongs to. Needs the lock.
+std::shared_ptr<ThreadGroup::Operation> ThreadGroup::operation_of(int thread) {
+  const std::uint64_t number = ++called_[static_cast<std::size_t>(thread)];
   while (finished_ + queue_.size() < number) {
     queue_.push_back(std::make_shared<Operation>(size_, finished_ + queue_.size() + 1));
   }
@@ -141,12 +149,14 @@ void ThreadGroup::run(const std::shared_ptr<Operation>& operation) {
   while (true) {
     const std::int64_t chunk = operation->claimed.fetch_add(1, std::memory_order_relaxed);
     if (chunk >= operation->chunks) return;
-    operation->do_chunk(chunk);
+    if (!link_ || operation->collective.op == c10d::OpType::ALLREDUCE) operation->do_chunk(chunk);
     if (operation->done.fetch_add(1, std::memory_order_acq_rel) + 1 == operation->chunks) finish(operation);
   }
 }
 
 void ThreadGroup::finish(const std::shared_ptr<Operation>& operation) {
+  // Before the next one can be finished: other processes take them in this order too.
+  if (link_ && !go_on_in_other_processes(operation)) return;
   bool more = false;
   {
     const std::lock_guard lock(mutex_);
@@ -156,7 +166,20 @@ void ThreadGroup::finish(const std::shared_ptr<Operation>& operation) {
     more = !queue_.empty() && queue_.front()->all_here();
   }
   if (more) wake_.notify_all();
+  if (link_) return;  // it ends them
   for (const Arrival& arrival : operation->arrivals) arrival.work->complete();
+}
+
+// False if the group is broken.
+bool ThreadGroup::go_on_in_other_processes(const std::shared_ptr<Operation>& operation) {
+  try {
+    link_->start(operation->collective, {operation, &operation->arrivals});
+    return true;
+  } catch (const std::exception& error) {
+    const std::string first = link_->first_error();
+    fail(first.empty() ? error_text(error) : first);
+    return false;
+  }
 }
 
 // What the threads do. Nobody wakes them for a collective that some ranks still miss: with a nap no longer than half
@@ -184,12 +207,12 @@ void ThreadGroup::serve() {
 
 std::string ThreadGroup::absence_text(const Operation& operation) const {
   std::vector<int> missing;
-  for (int rank = 0; rank < size_; ++rank) {
-    if (!operation.arrivals[static_cast<std::size_t>(rank)].work) missing.push_back(rank);
+  for (int thread = 0; thread < size_; ++thread) {
+    if (!operation.arrivals[static_cast<std::size_t>(thread)].work) missing.push_back(rank_of(thread));
   }
   return fmt::format("[rank {}] did not come to collective {} ({}) within {} of rank {}", fmt::join(missing, ", "),
                      operation.number, description_of(operation.collective), duration_text(timeout_),
-                     operation.first_rank);
+                     rank_of(operation.first_thread));
 }
 
 void ThreadGroup::fail(const std::string& error) noexcept {
@@ -205,15 +228,23 @@ void ThreadGroup::fail(const std::string& error) noexcept {
       if (arrival.work) arrival.work->fail(error);
     }
   }
+  if (link_) link_->fail(error);
 }
 
 std::string ThreadGroup::first_error() const {
+  if (link_) {  // where the others read it too
+    if (std::string error = link_->first_error(); !error.empty()) return error;
+  }
   const std::lock_guard lock(mutex_);
   return first_error_;
 }
 
-ThreadBackend::ThreadBackend(std::shared_ptr<ThreadGroup> group, int rank)
-    : RankBackend(rank, group->size()), group_(std::move(group)) {}
+void ThreadGroup::close(int thread) {
+  if (link_ && thread == 0) link_->close();
+}
+
+ThreadBackend::ThreadBackend(std::shared_ptr<ThreadGroup> group, int thread)
+    : RankBackend(group->rank_of(thread), group->world_size()), group_(std::move(group)), thread_(thread) {}
 
 ThreadBackend::~ThreadBackend() {
   if (!closed_) fail(fmt::format("[rank {}] left the group without shutdown", rank_));
@@ -225,7 +256,7 @@ c10::intrusive_ptr<c10d::Work> ThreadBackend::enter(const Collective& collective
   if (!tensors.empty()) arrival.data = tensors[0].mutable_data_ptr();
   for (std::size_t i = 1; i < tensors.size(); ++i) arrival.outputs.push_back(tensors[i].mutable_data_ptr());
   arrival.tensors = std::move(tensors);
-  return group_->enter(rank_, collective, std::move(arrival));
+  return group_->enter(thread_, collective, std::move(arrival));
 }
 
 c10::intrusive_ptr<c10d::Work> ThreadBackend::allreduce(std::vector<at::Tensor>& tensors,
@@ -272,18 +303,21 @@ void ThreadBackend::close() {
   if (closed_ || !first_error().empty()) return;
   barrier({})->wait();
   closed_ = true;
+  group_->close(thread_);
 }
 
-std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options) {
+std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options, const ProcessGroup& processes) {
   validate(options);
   if (n < 1) throw ConfigError(fmt::format("[make_thread_groups] the number of ranks must be positive, got {}", n));
-  if (n == 1) return {ProcessGroup()};
-  const auto group = std::make_shared<ThreadGroup>(n, options.timeout);
+  if (n == 1) return {processes};
+  std::unique_ptr<ProcessLink> link;
+  if (processes.world_size() > 1) link = std::make_unique<ProcessLink>(processes, n);
+  const auto group = std::make_shared<ThreadGroup>(n, options.timeout, std::move(link));
   const auto store = c10::make_intrusive<c10d::HashStore>();
   std::vector<ProcessGroup> groups;
-  for (int rank = 0; rank < n; ++rank) {
-    groups.emplace_back(std::make_shared<ProcessGroup::Impl>(c10::make_intrusive<ThreadBackend>(group, rank), store,
-                                                             rank, options.timeout));
+  for (int thread = 0; thread < n; ++thread) {
+    groups.emplace_back(std::make_shared<ProcessGroup::Impl>(c10::make_intrusive<ThreadBackend>(group, thread), store,
+                                                             group->local_rank_of(thread), options.timeout));
   }
   return groups;
 }

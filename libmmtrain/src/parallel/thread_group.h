@@ -13,6 +13,7 @@
 
 #include "parallel/future_work.h"
 #include "parallel/process_group_impl.h"
+#include "parallel/process_link.h"
 
 namespace mmtrain::parallel {
 
@@ -38,39 +39,48 @@ struct Arrival {
 
 // The meeting place of ranks that are threads of this process. Collectives are done in the order in which they are
 // called: the last rank to come does a small one itself, threads of the group share the chunks of a large one, so that
-// ranks can compute meanwhile. Elements are always reduced in the order of ranks, whoever does it.
+// ranks can compute meanwhile. Elements are always reduced in the order of ranks, whoever does it. With a link the
+// group goes on in other processes: what all threads have called then goes through it.
 class ThreadGroup {
  public:
-  ThreadGroup(int size, std::chrono::milliseconds timeout);
+  ThreadGroup(int size, std::chrono::milliseconds timeout, std::unique_ptr<ProcessLink> link = nullptr);
   ~ThreadGroup();
   ThreadGroup(const ThreadGroup&) = delete;
   ThreadGroup& operator=(const ThreadGroup&) = delete;
 
-  // Takes the call of a rank; its work ends when all ranks have come and the data are where they belong. Throws
+  // Takes the call of a thread; its work ends when all ranks have come and the data are where they belong. Throws
   // `DistributedError` on a broken group and when the ranks call different things, which breaks it.
-  c10::intrusive_ptr<FutureWork> enter(int rank, const Collective& collective, Arrival arrival);
+  c10::intrusive_ptr<FutureWork> enter(int thread, const Collective& collective, Arrival arrival);
 
   void fail(const std::string& error) noexcept;
   std::string first_error() const;
-  int size() const { return size_; }
+  // The end of the thread's part, after a barrier.
+  void close(int thread);
+  int threads() const { return size_; }
+  // Among the ranks of all processes.
+  int rank_of(int thread) const { return link_ ? link_->first_rank() + thread : thread; }
+  int local_rank_of(int thread) const { return link_ ? link_->first_local_rank() + thread : thread; }
+  int world_size() const { return link_ ? link_->world_size() : size_; }
 
  private:
   struct Operation;
   using Clock = std::chrono::steady_clock;
 
-  std::shared_ptr<Operation> operation_of(int rank);
+  std::shared_ptr<Operation> operation_of(int thread);
   void run(const std::shared_ptr<Operation>& operation);
   void finish(const std::shared_ptr<Operation>& operation);
+  bool go_on_in_other_processes(const std::shared_ptr<Operation>& operation);
   void serve();
   std::string absence_text(const Operation& operation) const;
 
   const int size_;
   const std::chrono::milliseconds timeout_;
+  const std::unique_ptr<ProcessLink> link_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Operation>> queue_;  // in the order of calls; the front is the one being done
   std::uint64_t finished_ = 0;                    // collectives that have left the queue
-  std::vector<std::uint64_t> called_;             // by rank
+  std::vector<std::uint64_t> called_;             // by thread
   std::string first_error_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
@@ -79,7 +89,7 @@ class ThreadGroup {
 // A rank's place in it.
 class ThreadBackend final : public RankBackend {
  public:
-  ThreadBackend(std::shared_ptr<ThreadGroup> group, int rank);
+  ThreadBackend(std::shared_ptr<ThreadGroup> group, int thread);
   ~ThreadBackend() override;
 
   const std::string getBackendName() const override { return "mmtrain_threads"; }
@@ -100,6 +110,7 @@ class ThreadBackend final : public RankBackend {
   c10::intrusive_ptr<c10d::Work> enter(const Collective& collective, std::vector<at::Tensor> tensors);
 
   const std::shared_ptr<ThreadGroup> group_;
+  const int thread_;
   bool closed_ = false;
 };
 

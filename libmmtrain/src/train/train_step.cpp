@@ -76,7 +76,7 @@ TrainStep::TrainStep(std::shared_ptr<Model> model, std::shared_ptr<torch::optim:
   torch::nn::Module& module = model_->module();
   if (options_.channels_last) to_channels_last(module);
   nn::assign_dropout_layers(module);
-  if (options_.sync_batchnorm && options_.group.world_size() > 1) {
+  if (has_joint_statistics()) {
     parallel::convert_sync_batchnorm(module, std::make_shared<parallel::GroupStatistics>(options_.group));
   }
   reducer_ = std::make_unique<parallel::GradientReducer>(module, options_.group, options_.reducer);
@@ -168,10 +168,10 @@ void TrainStep::drop() {
 // rows, a first guess which `apply_gradients` makes good when the weights of all parts are known.
 StepResult TrainStep::backward(const Batch& batch, const RowPlace& given_place, StepStatus status, bool completes) {
   const bool whole = completes && !is_accumulating();
-  // Without a place ranks take turns. Their numbers of rows are known when they have agreed.
   RowPlace place = given_place;
-  if (place.total == 0) {
-    place = {.first = options_.group.rank(), .stride = options_.group.world_size(), .total = batch.size()};
+  if (place.total == 0 && place.rows < 0) {
+    place.first = options_.group.rank();
+    place.stride = options_.group.world_size();
   }
   if (!is_accumulating()) reducer_->synchronize_buffers();
   StepResult result;
@@ -192,8 +192,9 @@ StepResult TrainStep::backward(const Batch& batch, const RowPlace& given_place, 
   }
   result.loss_sum = loss.sum.detach();
   result.weight = loss.weight.detach();
-  const torch::Tensor joint_weight = agree(result.weight, place.total, status);
-  if (given_place.total > 0) place.total = given_place.total;
+  std::int64_t rows_of_all = place.rows >= 0 ? place.rows : batch.size();
+  const torch::Tensor joint_weight = agree(result.weight, rows_of_all, status);
+  if (place.total == 0) place.total = rows_of_all;
   result.status = status;
   if (status.no_batch) {
     drop();

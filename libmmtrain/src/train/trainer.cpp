@@ -162,6 +162,7 @@ struct Trainer::Impl {
   StepStatus train_batch(Batch loaded, std::int64_t batches, StepStatus status);
   // Trains the open epoch to its end; false if a signal ended it before.
   bool train_epoch(DataLoader& loader);
+  FitResult fit(DataLoader& train, DataLoader& val);
   void require_finite_losses(const DataLoader& loader, std::int64_t batches);
   MetricValues evaluate(DataLoader& loader, std::int64_t limit, const std::string& label, bool averaged);
   void close_epoch(DataLoader& loader, const MetricValues& trained, const std::optional<MetricValues>& validated,
@@ -180,6 +181,9 @@ struct Trainer::Impl {
   std::optional<ClassificationMetrics> of_all(Counted counted);
   // Whether it is true in one of the processes.
   bool in_any(bool here);
+  // Does what may fail between the steps too, loading say: other processes must not wait then.
+  template <class Function>
+  auto together(Function function);
 };
 
 Trainer::Impl::Impl(std::shared_ptr<parallel::Strategy> how, const RankFactory& make_rank, Loss loss,
@@ -204,6 +208,7 @@ Trainer::Impl::Impl(std::shared_ptr<parallel::Strategy> how, const RankFactory& 
 std::vector<Trainer::Impl::Share> Trainer::Impl::shares_of(const Batch& loaded) const {
   if (ranks.size() == 1) return {{loaded, {}}};
   std::vector<Share> shares;
+  const std::int64_t processes = strategy->processes().world_size(), process = strategy->processes().rank();
   std::int64_t first = 0;
   for (Batch& part : loaded.split(static_cast<std::int64_t>(ranks.size()))) {
     const std::int64_t rows_of_part = part.size();
@@ -211,7 +216,9 @@ std::vector<Trainer::Impl::Share> Trainer::Impl::shares_of(const Batch& loaded) 
       part = loaded.narrow(0, 1);
       part.weights = torch::zeros({1}, torch::TensorOptions().device(part.target.device()));
     }
-    shares.push_back({std::move(part), {.first = first, .total = loaded.size()}});
+    // The rows of processes follow one another by turns.
+    shares.push_back(
+        {std::move(part), {.first = first * processes + process, .stride = processes, .rows = rows_of_part}});
     first += rows_of_part;
   }
   return shares;
@@ -243,6 +250,12 @@ StepStatus Trainer::Impl::train_batch(Batch loaded, std::int64_t batches, StepSt
     // Rows are mixed with one another: before they part, and where they train if they do not.
     if (ranks.size() == 1) loaded = on_device(main_rank(), loaded);
     loaded = mix(loaded, *options.mix, seed, epoch, batch - 1);
+  }
+  if (main_rank().step().has_joint_statistics() && loaded.size() < static_cast<std::int64_t>(ranks.size())) {
+    throw ConfigError(
+        fmt::format("[Trainer] joint batch normalization needs a row on each rank, got {} rows for {} "
+                    "replicas: drop the last batch of an epoch, or take larger ones",
+                    loaded.size(), ranks.size()));
   }
   const std::vector<Share> shares = shares_of(loaded);
   StepStatus joint;
@@ -372,7 +385,7 @@ std::optional<ClassificationMetrics> Trainer::Impl::of_this_process(Counted coun
 std::optional<ClassificationMetrics> Trainer::Impl::of_all(Counted counted) {
   std::optional<ClassificationMetrics> sum = of_this_process(counted);
   if (!strategy->has_processes()) return sum;
-  parallel::ProcessGroup group = strategy->ranks().front().group;
+  parallel::ProcessGroup group = strategy->processes();
   const torch::Tensor classes = torch::tensor(sum ? sum->classes() : 0, torch::kInt64);
   group.all_reduce(classes, parallel::ReduceOp::max);
   if (classes.item<std::int64_t>() == 0) return {};
@@ -383,10 +396,20 @@ std::optional<ClassificationMetrics> Trainer::Impl::of_all(Counted counted) {
 
 bool Trainer::Impl::in_any(bool here) {
   if (!strategy->has_processes()) return here;
-  parallel::ProcessGroup group = strategy->ranks().front().group;
+  parallel::ProcessGroup group = strategy->processes();
   const torch::Tensor word = torch::tensor(here ? 1 : 0, torch::kInt32);
   group.all_reduce(word, parallel::ReduceOp::max);
   return word.item<std::int32_t>() != 0;
+}
+
+template <class Function>
+auto Trainer::Impl::together(Function function) {
+  try {
+    return function();
+  } catch (...) {
+    if (strategy->has_processes()) strategy->abort(std::current_exception());
+    throw;
+  }
 }
 
 // Every bad sample is named once.
@@ -599,61 +622,66 @@ void Trainer::load_weights(const StateDict& weights) {
   impl_->strategy->run([&](std::size_t i) { load_state_dict(impl_->ranks[i]->module(), weights); });
 }
 
-void Trainer::resume(const std::filesystem::path& checkpoint) { impl_->load(checkpoint); }
+void Trainer::resume(const std::filesystem::path& checkpoint) {
+  impl_->together([&] { impl_->load(checkpoint); });
+}
 
 FitResult Trainer::fit(DataLoader& train, DataLoader& val) {
-  Impl& run = *impl_;
-  const auto tell = [&run](const auto& what) {
-    if (!run.is_main()) return;
-    for (const auto& callback : run.callbacks) what(*callback);
+  return impl_->together([&] { return impl_->fit(train, val); });
+}
+
+FitResult Trainer::Impl::fit(DataLoader& train, DataLoader& val) {
+  const auto tell = [this](const auto& what) {
+    if (!is_main()) return;
+    for (const auto& callback : callbacks) what(*callback);
   };
-  const FitInfo info{.epochs = run.options.epochs,
-                     .first_epoch = run.epoch + 1,
-                     .history = run.result.history,
-                     .run_dir = run.options.run_dir,
+  const FitInfo info{.epochs = options.epochs,
+                     .first_epoch = epoch + 1,
+                     .history = result.history,
+                     .run_dir = options.run_dir,
                      .class_names = train.dataset().class_names()};
-  run.class_names = info.class_names;
+  class_names = info.class_names;
   tell([&](Callback& callback) { callback.on_fit_begin(info); });
 
-  run.result.signal = 0;
-  run.result.stopped_early = false;
+  result.signal = 0;
+  result.stopped_early = false;
   const auto patience_over = [&] {
-    return run.options.early_stopping_patience > 0 && run.epochs_since_best >= run.options.early_stopping_patience;
+    return options.early_stopping_patience > 0 && epochs_since_best >= options.early_stopping_patience;
   };
-  while (run.epoch < run.options.epochs && !patience_over()) {
+  while (epoch < options.epochs && !patience_over()) {
     const Clock::time_point start = Clock::now();
-    const double seconds_before = run.train_seconds;
-    bool finished = run.train_epoch(train);
+    const double seconds_before = train_seconds;
+    bool finished = train_epoch(train);
     std::optional<MetricValues> validated;
-    if (finished && run.is_validated(run.epoch + 1)) {
-      validated = run.evaluate(val, run.options.limit_val_batches, "  validating", /*averaged=*/true);
-      finished = !run.in_any(StopSignals::received() != 0);
+    if (finished && is_validated(epoch + 1)) {
+      validated = evaluate(val, options.limit_val_batches, "  validating", /*averaged=*/true);
+      finished = !in_any(StopSignals::received() != 0);
     }
     if (!finished) {
       const int signal = StopSignals::received();
-      run.result.signal = signal != 0 ? signal : SIGTERM;  // another process had it
-      run.save("last");
+      result.signal = signal != 0 ? signal : SIGTERM;  // another process had it
+      save("last");
       break;
     }
-    const MetricValues trained = run.of_all(&detail::RankTrainer::trained)->compute();
-    run.close_epoch(train, trained, validated, seconds_before + seconds_since(start));
-    if (run.result.history.back().best) run.save("best");
-    if (run.options.save_interval > 0 && run.epoch % run.options.save_interval == 0) {
-      run.save(fmt::format("epoch_{:03}", run.epoch).c_str());
+    const MetricValues trained = of_all(&detail::RankTrainer::trained)->compute();
+    close_epoch(train, trained, validated, seconds_before + seconds_since(start));
+    if (result.history.back().best) save("best");
+    if (options.save_interval > 0 && epoch % options.save_interval == 0) {
+      save(fmt::format("epoch_{:03}", epoch).c_str());
     }
-    run.save("last");
-    tell([&](Callback& callback) { callback.on_epoch_end(run.result.history.back()); });
+    save("last");
+    tell([&](Callback& callback) { callback.on_epoch_end(result.history.back()); });
   }
-  run.result.stopped_early = run.result.signal == 0 && run.epoch < run.options.epochs;
-  if (run.result.stopped_early) {
-    log::info(fmt::format("Early stopping: no better validation accuracy for {} epochs", run.epochs_since_best));
+  result.stopped_early = result.signal == 0 && epoch < options.epochs;
+  if (result.stopped_early) {
+    log::info(fmt::format("Early stopping: no better validation accuracy for {} epochs", epochs_since_best));
   }
-  tell([&](Callback& callback) { callback.on_fit_end(run.result); });
-  return run.result;
+  tell([&](Callback& callback) { callback.on_fit_end(result); });
+  return result;
 }
 
 MetricValues Trainer::evaluate(DataLoader& loader, std::int64_t limit_batches) {
-  return impl_->evaluate(loader, limit_batches, "evaluating", /*averaged=*/false);
+  return impl_->together([&] { return impl_->evaluate(loader, limit_batches, "evaluating", /*averaged=*/false); });
 }
 
 MetricValues Trainer::test(DataLoader& loader) {

@@ -80,7 +80,12 @@ MMTRAIN_API std::string broadcast_text(ProcessGroup& group, const std::string& t
 
 /// Groups for `n` threads of this process, one for each, by rank. Memory is shared: nothing is copied to be sent, and
 /// large collectives run on threads of their own while the ranks compute. Throws `ConfigError` if `n` < 1.
-MMTRAIN_API std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options = {});
+///
+/// With a group of `processes`, each of which calls this with the same `n`, their threads are one group, process after
+/// process: what they send is first joined in each process. `processes` may be used beside it while no thread is in a
+/// collective. Throws `DistributedError` where the numbers differ.
+MMTRAIN_API std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options = {},
+                                                         const ProcessGroup& processes = {});
 
 /// Joins the group that torchrun or `launch` describes in the environment: RANK, WORLD_SIZE, LOCAL_RANK (default:
 /// RANK), LOCAL_WORLD_SIZE (default: WORLD_SIZE), MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RESTART_COUNT (default 0: a

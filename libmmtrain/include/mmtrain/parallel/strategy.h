@@ -3,6 +3,7 @@
 #include <c10/core/Device.h>
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,13 +25,16 @@ struct Rank {
 class MMTRAIN_API Strategy {
  public:
   virtual ~Strategy() = default;
+  Strategy(const Strategy&) = delete;
+  Strategy& operator=(const Strategy&) = delete;
 
   /// The ranks of this process, at least one.
   const std::vector<Rank>& ranks() const { return ranks_; }
   /// Ranks of all processes.
   int world_size() const { return ranks_.front().group.world_size(); }
-  /// Whether other processes have ranks too.
-  bool has_processes() const { return world_size() > static_cast<int>(ranks_.size()); }
+  /// The processes that train together, each of which is one rank of this group. Only for use outside `run`.
+  const ProcessGroup& processes() const { return processes_; }
+  bool has_processes() const { return processes_.world_size() > 1; }
   /// Whether the first rank of all is in this process: the one that prints and saves.
   bool is_main() const { return ranks_.front().group.rank() == 0; }
 
@@ -39,14 +43,29 @@ class MMTRAIN_API Strategy {
   /// waits for it; the first one is thrown again when all have ended, with rank and device in the log.
   virtual void run(const std::function<void(std::size_t rank)>& work) = 0;
 
+  /// Breaks the group because of an error outside `run`: the other processes stop waiting for this one, and tell it.
+  void abort(const std::exception_ptr& error) noexcept;
+
+  /// The regular end, when all is done, on all ranks: none takes the going of another for a failure. With several
+  /// processes the destructor does it, unless an exception is on its way.
+  void shutdown();
+
   /// The line that says how a run trains, see `training_on`.
   virtual std::string description() const = 0;
 
  protected:
-  explicit Strategy(std::vector<Rank> ranks) : ranks_(std::move(ranks)) {}
+  explicit Strategy(std::vector<Rank> ranks, ProcessGroup processes = {})
+      : ranks_(std::move(ranks)), processes_(std::move(processes)) {}
+
+  /// What destructors do: they still can run the ranks.
+  void part() noexcept;
+
+  /// `description` of this process, with the number of processes if there are several.
+  std::string with_processes(const std::string& description) const;
 
  private:
   std::vector<Rank> ranks_;
+  ProcessGroup processes_;
 };
 
 /// One device, no group: `run` calls the function.
@@ -58,13 +77,15 @@ class MMTRAIN_API SingleDevice final : public Strategy {
 };
 
 /// Ranks as threads of this process, one a device: the CPU as often as there are to be replicas. They share memory and
-/// the loader, and start no interpreter: what Python needs processes for.
+/// the loader, and start no interpreter: what Python needs processes for. With `processes` the ranks of all of them
+/// train together; each has as many.
 class MMTRAIN_API ReplicaStrategy final : public Strategy {
  public:
   /// `threads`: that operators may use on each rank; 0 shares the present number out. A rank that does not answer
   /// breaks the group after the timeout; its thread cannot be ended, so that the process should: `run` throws, and the
   /// destructor does not wait for it. Throws `ConfigError` without devices.
-  explicit ReplicaStrategy(const std::vector<c10::Device>& devices, const GroupOptions& options = {}, int threads = 0);
+  explicit ReplicaStrategy(const std::vector<c10::Device>& devices, const GroupOptions& options = {}, int threads = 0,
+                           const ProcessGroup& processes = {});
   ~ReplicaStrategy() override;
   void run(const std::function<void(std::size_t rank)>& work) override;
   std::string description() const override;
@@ -77,7 +98,8 @@ class MMTRAIN_API ReplicaStrategy final : public Strategy {
 /// This process is one rank of several: `init_from_env` makes its group.
 class MMTRAIN_API DistributedDataParallel final : public Strategy {
  public:
-  DistributedDataParallel(ProcessGroup group, c10::Device device) : Strategy({{std::move(group), device}}) {}
+  DistributedDataParallel(const ProcessGroup& group, c10::Device device) : Strategy({{group, device}}, group) {}
+  ~DistributedDataParallel() override { part(); }
   void run(const std::function<void(std::size_t rank)>& work) override;
   std::string description() const override;
 };

@@ -36,11 +36,13 @@ MMTRAIN_API Loss cross_entropy_loss(const nn::CrossEntropyOptions& options = {})
 /// `nn::focal_loss` of the same.
 MMTRAIN_API Loss focal_loss(const nn::FocalLossOptions& options = {});
 
-/// Where the rows of a batch lie in the batch that all ranks share: row i is number `first + i * stride` of `total`.
+/// Where the rows of a batch lie in the batch that all ranks share: row i is number `first + i * stride` of `total`. By
+/// default the rows of all ranks follow one another by turns.
 struct RowPlace {
   std::int64_t first = 0;
   std::int64_t stride = 1;
-  std::int64_t total = 0;  ///< 0: the rows of all ranks, which follow one another by turns
+  std::int64_t total = 0;  ///< 0: as many as the `rows` of all ranks together
+  std::int64_t rows = -1;  ///< of this rank that count, where `total` is not known
 };
 
 /// What a rank lets the others know with its step; each is true for all ranks if it is for one.
@@ -124,6 +126,8 @@ class MMTRAIN_API TrainStep {
 
   /// Optimizer steps made, those left out included.
   std::int64_t step_count() const { return step_count_; }
+  /// Whether batch normalization takes the statistics of all ranks: then each needs a row.
+  bool has_joint_statistics() const { return options_.sync_batchnorm && options_.group.world_size() > 1; }
   /// Whether micro-batches wait for the rest of their step.
   bool is_accumulating() const { return micro_batches_ > 0; }
 

@@ -334,25 +334,39 @@ std::optional<int> launch_ranks(const TrainingOptions& options, int argc, char**
                                    std::vector<std::string>(argv, argv + argc));
 }
 
+namespace {
+
+// Each process of a host has a GPU of its own, or all of them the CPU.
+torch::Device device_of_process(const TrainingOptions& options, const std::vector<torch::Device>& devices,
+                                mmtrain::parallel::ProcessGroup& group) {
+  const auto place = static_cast<std::size_t>(group.local_rank());
+  if (devices[0].is_cpu()) return devices[0];
+  const torch::Tensor too_few = torch::tensor(place >= devices.size() ? 1 : 0, torch::kInt32);
+  group.all_reduce(too_few, mmtrain::parallel::ReduceOp::max);
+  if (too_few.item<std::int32_t>() == 0) return devices[place];
+  const std::string reason = fmt::format("{} GPUs are fewer than the processes of a host, which need one each",
+                                         devices.size());
+  if (options.device != "auto" && !options.device_is_wish) {
+    throw mmtrain::ConfigError(fmt::format("--device {}: {}: start fewer, or --device cpu", options.device, reason));
+  }
+  mmtrain::log::warning(reason + ": the CPU is used");
+  return torch::kCPU;
+}
+
+}  // namespace
+
 std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions& options) {
   using namespace mmtrain::parallel;
   const GroupOptions group_options{
       .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options.dist_timeout))};
-  std::vector<torch::Device> devices = mmtrain::parse_devices(options.device);
-  if (devices.size() > 1) {
-    if (options.device != "auto" && !options.device_is_wish) {
-      throw mmtrain::ConfigError(
-          fmt::format("--device {}: training on several GPUs is not built yet; name one", options.device));
-    }
-    mmtrain::log::warning(fmt::format("training on several GPUs is not built yet: {} is used", devices[0].str()));
-    devices.erase(devices.begin() + 1, devices.end());
+  const std::vector<torch::Device> devices = mmtrain::parse_devices(options.device);
+  if (options.replicas > 1 && !devices[0].is_cpu()) {
+    throw mmtrain::ConfigError(
+        fmt::format("--replicas {} is for --device cpu, got {}: several GPUs are named as --device cuda:0,1",
+                    options.replicas, devices[0].str()));
   }
   ProcessGroup group = init_from_env(group_options);
   mmtrain::log::set_rank(group.rank());
-  if ((options.replicas > 1 || group.world_size() > 1) && !devices[0].is_cpu()) {
-    throw mmtrain::ConfigError(
-        fmt::format("several ranks train on the CPU only in this version: --device cpu, got {}", devices[0].str()));
-  }
   if (!options.evaluate.empty() && group.world_size() > 1) {
     throw mmtrain::ConfigError("--evaluate is for one process: run it without torchrun");
   }
@@ -360,7 +374,10 @@ std::shared_ptr<mmtrain::parallel::Strategy> make_strategy(const TrainingOptions
     return std::make_shared<ReplicaStrategy>(cpu_replicas(static_cast<std::size_t>(options.replicas)), group_options,
                                              /*threads=*/0, group);
   }
-  if (group.world_size() > 1) return std::make_shared<DistributedDataParallel>(group, devices[0]);
+  if (group.world_size() > 1) {
+    return std::make_shared<DistributedDataParallel>(group, device_of_process(options, devices, group));
+  }
+  if (devices.size() > 1) return std::make_shared<ReplicaStrategy>(devices, group_options);
   return std::make_shared<SingleDevice>(devices[0]);
 }
 

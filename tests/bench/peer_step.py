@@ -61,19 +61,23 @@ def make_optimizer(args, parameters):
     return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=1e-4, foreach=True)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--width", type=float, default=1.0)
+def parser():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--model", required=True)
+    flags.add_argument("--width", type=float, default=1.0)
     for size in SIZES[1:]:
-        parser.add_argument(f"--{size}", type=int, default=0, help="0: the reference")
-    parser.add_argument("--batch_size", type=int, default=0, help="0: the net's usual number")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
-    parser.add_argument("--memory_format", choices=("channels_last", "contiguous"), default="channels_last")
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--nets", help="a Python file with case(name)")
-    args = parser.parse_args()
+        flags.add_argument(f"--{size}", type=int, default=0, help="0: the reference")
+    flags.add_argument("--batch_size", type=int, default=0, help="0: the net's usual number")
+    flags.add_argument("--threads", type=int, default=2)
+    flags.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
+    flags.add_argument("--memory_format", choices=("channels_last", "contiguous"), default="channels_last")
+    flags.add_argument("--seconds", type=float, default=10)
+    flags.add_argument("--nets", help="a Python file with case(name)")
+    return flags
+
+
+def main():
+    args = parser().parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model, inputs, target = make(args)

@@ -14,6 +14,7 @@
 #include "mmtrain/core/error.h"
 #include "parallel/error_text.h"
 #include "parallel/failure_board.h"
+#include "parallel/failure_hooks.h"
 #include "parallel/future_work.h"
 
 namespace mmtrain::parallel {
@@ -102,6 +103,7 @@ class GlooBackend::Works : public std::enable_shared_from_this<GlooBackend::Work
       failed.swap(pending_);
     }
     for (const auto& work : failed) work->fail(error);
+    hooks_.run();
   }
 
   std::string first_error() const {
@@ -115,6 +117,7 @@ class GlooBackend::Works : public std::enable_shared_from_this<GlooBackend::Work
   }
 
   FailureBoard& board() { return board_; }
+  FailureHooks& hooks() { return hooks_; }
 
  private:
   // What `ask` learns from the board, or `otherwise`: who is cut off from the store waits for its answer without end,
@@ -133,6 +136,7 @@ class GlooBackend::Works : public std::enable_shared_from_this<GlooBackend::Work
   std::set<c10::intrusive_ptr<FutureWork>> pending_;
   std::uint64_t called_ = 0;
   std::string first_error_;
+  FailureHooks hooks_;
 };
 
 // Waits for an alarm, on a connection of its own, so that this rank stops even where Gloo would go on waiting.
@@ -253,6 +257,8 @@ void GlooBackend::fail(const std::string& error) noexcept {
 }
 
 std::string GlooBackend::first_error() const { return works_->first_error(); }
+
+void GlooBackend::on_failure(std::function<void()> hook) { works_->hooks().add(std::move(hook)); }
 
 void GlooBackend::set_ranks_per_process(int ranks) {
   works_->board().set_ranks_per_process(ranks);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ class GlooBackend final : public RankBackend {
 
   void fail(const std::string& error) noexcept override;
   std::string first_error() const override;
+  void on_failure(std::function<void()> hook) override;
   void set_ranks_per_process(int ranks) override;
   void close() override;
 

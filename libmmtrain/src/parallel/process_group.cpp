@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "mmtrain/core/error.h"
+#include "parallel/nccl_backend.h"
 #include "parallel/process_group_impl.h"
 
 namespace mmtrain::parallel {
@@ -17,10 +18,14 @@ void wait_for(const Works& works) {
   for (const auto& work : works) work->wait();
 }
 
-void check(const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.device().is_cpu() || tensor.layout() != at::kStrided) {
-    throw ConfigError(fmt::format("[ProcessGroup] collectives take dense CPU tensors, got {}: move it to the CPU first",
-                                  tensor.defined() ? tensor.toString() : "an undefined tensor"));
+// `device`: of this rank, if it has one beside the CPU.
+void check(const at::Tensor& tensor, const std::optional<c10::Device>& device) {
+  if (!tensor.defined() || tensor.layout() != at::kStrided ||
+      !(tensor.device().is_cpu() || tensor.device() == device)) {
+    throw ConfigError(fmt::format(
+        "[ProcessGroup] collectives take dense tensors on the CPU{}, got {}: move it there first",
+        device ? " or on " + device->str() : "",
+        tensor.defined() ? fmt::format("{} on {}", tensor.toString(), tensor.device().str()) : "an undefined tensor"));
   }
   switch (tensor.scalar_type()) {
     case at::kDouble:
@@ -40,8 +45,8 @@ void check(const at::Tensor& tensor) {
 }
 
 // The memory of `tensor` apart from autograd and its version; bools as bytes, which all back ends can reduce.
-at::Tensor raw(const at::Tensor& tensor) {
-  check(tensor);
+at::Tensor raw(const at::Tensor& tensor, const std::optional<c10::Device>& device) {
+  check(tensor, device);
   at::Tensor data = tensor.variable_data();
   return data.scalar_type() == at::kBool ? data.view(at::kByte) : data;
 }
@@ -49,9 +54,10 @@ at::Tensor raw(const at::Tensor& tensor) {
 // A tensor as a collective takes it, and the way back into tensors of other strides.
 class Buffer {
  public:
-  explicit Buffer(const at::Tensor& tensor)
-      : tensor_(raw(tensor)), contiguous_(tensor_.contiguous()), is_bool_(tensor.scalar_type() == at::kBool) {}
+  Buffer(const at::Tensor& tensor, const std::optional<c10::Device>& device)
+      : tensor_(raw(tensor, device)), contiguous_(tensor_.contiguous()), is_bool_(tensor.scalar_type() == at::kBool) {}
 
+  const at::Tensor& tensor() const { return contiguous_; }
   std::vector<at::Tensor> list() const { return {contiguous_}; }
   bool is_bool() const { return is_bool_; }
   void store() const {
@@ -64,11 +70,11 @@ class Buffer {
 };
 
 // Tensors without elements take no part: all ranks have the same shapes.
-std::vector<Buffer> buffers_of(const std::vector<at::Tensor>& tensors) {
+std::vector<Buffer> buffers_of(const std::vector<at::Tensor>& tensors, const std::optional<c10::Device>& device) {
   std::vector<Buffer> buffers;
   buffers.reserve(tensors.size());
   for (const at::Tensor& tensor : tensors) {
-    Buffer buffer(tensor);
+    Buffer buffer(tensor, device);
     if (tensor.numel() > 0) buffers.push_back(std::move(buffer));
   }
   return buffers;
@@ -76,9 +82,9 @@ std::vector<Buffer> buffers_of(const std::vector<at::Tensor>& tensors) {
 
 // Starts a collective on every tensor before it waits for the first.
 template <class Start>
-void run_in_place(const std::vector<at::Tensor>& tensors, Start start) {
+void run_in_place(const std::vector<at::Tensor>& tensors, const std::optional<c10::Device>& device, Start start) {
   const at::NoGradGuard no_grad;
-  const std::vector<Buffer> buffers = buffers_of(tensors);
+  const std::vector<Buffer> buffers = buffers_of(tensors, device);
   Works works;
   for (const Buffer& buffer : buffers) works.push_back(start(buffer));
   wait_for(works);
@@ -109,6 +115,31 @@ ProcessGroup::Impl::Impl(c10::intrusive_ptr<RankBackend> rank_backend, const c10
   group->setDefaultBackend(c10d::ProcessGroup::CUSTOM);
 }
 
+// Its works can no longer be waited for.
+ProcessGroup::Impl::~Impl() {
+  if (on_gpu_) on_gpu_->abort();
+}
+
+void ProcessGroup::Impl::use_device(c10::Device device, const c10::intrusive_ptr<c10d::Backend>& on_gpu) {
+  group->setBackend(device.type(), c10d::ProcessGroup::NCCL, on_gpu);
+  device_ = device;
+  on_gpu_ = on_gpu;
+  backend->on_failure([on_gpu] { on_gpu->abort(); });
+}
+
+c10d::Backend& ProcessGroup::Impl::backend_for(const at::Tensor& tensor) const {
+  return tensor.device().is_cpu() ? *backend : *on_gpu_;
+}
+
+void ProcessGroup::Impl::close() {
+  if (on_gpu_ && backend->first_error().empty()) {
+    backend->barrier()->wait();  // nobody is in a collective of theirs any more
+    on_gpu_->shutdown();
+    on_gpu_.reset();
+  }
+  backend->close();
+}
+
 void validate(const GroupOptions& options) {
   if (options.timeout.count() <= 0) {
     throw ConfigError(fmt::format("[ProcessGroup] timeout must be positive, got {} ms", options.timeout.count()));
@@ -129,11 +160,11 @@ void ProcessGroup::all_reduce(const at::Tensor& tensor, ReduceOp op) {
 
 void ProcessGroup::all_reduce(const std::vector<at::Tensor>& tensors, ReduceOp op) {
   if (!impl_) return;
-  run_in_place(tensors, [&](const Buffer& buffer) {
+  run_in_place(tensors, impl_->device(), [&](const Buffer& buffer) {
     c10d::AllreduceOptions options;
     options.reduceOp = c10d_op(op, buffer.is_bool());
     std::vector<at::Tensor> list = buffer.list();
-    return impl_->backend->allreduce(list, options);
+    return impl_->backend_for(buffer.tensor()).allreduce(list, options);
   });
 }
 
@@ -145,9 +176,9 @@ void ProcessGroup::broadcast(const std::vector<at::Tensor>& tensors, int root) {
   if (!impl_) return;
   c10d::BroadcastOptions options;
   options.rootRank = root;
-  run_in_place(tensors, [&](const Buffer& buffer) {
+  run_in_place(tensors, impl_->device(), [&](const Buffer& buffer) {
     std::vector<at::Tensor> list = buffer.list();
-    return impl_->backend->broadcast(list, options);
+    return impl_->backend_for(buffer.tensor()).broadcast(list, options);
   });
 }
 
@@ -157,10 +188,10 @@ std::vector<at::Tensor> ProcessGroup::all_gather(const at::Tensor& tensor) {
   for (int rank = 0; rank < world_size(); ++rank) results.push_back(at::empty(tensor.sizes(), tensor.options()));
   if (!impl_) {
     results[0].copy_(tensor);
-  } else if (std::vector<at::Tensor> inputs = {raw(tensor).contiguous()}; tensor.numel() > 0) {
+  } else if (std::vector<at::Tensor> inputs = {raw(tensor, impl_->device()).contiguous()}; tensor.numel() > 0) {
     std::vector<std::vector<at::Tensor>> outputs(1);
-    for (const at::Tensor& result : results) outputs[0].push_back(raw(result));
-    impl_->backend->allgather(outputs, inputs)->wait();
+    for (const at::Tensor& result : results) outputs[0].push_back(raw(result, impl_->device()));
+    impl_->backend_for(tensor).allgather(outputs, inputs)->wait();
   }
   return results;
 }
@@ -170,7 +201,18 @@ void ProcessGroup::barrier() {
 }
 
 void ProcessGroup::shutdown() {
-  if (impl_) impl_->backend->close();
+  if (impl_) impl_->close();
+}
+
+void ProcessGroup::use_device(c10::Device device) {
+  if (!impl_ || device.is_cpu() || impl_->device() == device) return;
+  if (impl_->device()) {
+    throw ConfigError(fmt::format("[ProcessGroup] rank {} uses {} already and cannot take {} too", rank(),
+                                  impl_->device()->str(), device.str()));
+  }
+  // A connection of its own: threads that share one would wait for each other in it.
+  impl_->use_device(device, make_nccl_backend(impl_->group->getStore()->clone(), rank(), world_size(), device,
+                                              impl_->timeout));
 }
 
 void ProcessGroup::abort(std::string_view error, std::optional<c10::Device> device) noexcept {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mmtrain/parallel/process_group.h"
@@ -31,6 +33,7 @@ class ProcessLink {
 
   void fail(const std::string& error) noexcept { backend().fail(error); }
   std::string first_error() const { return processes_.first_error(); }
+  void on_failure(std::function<void()> hook) { backend().on_failure(std::move(hook)); }
   void close() { backend().close(); }
 
  private:

@@ -54,7 +54,10 @@ std::vector<Rank> thread_ranks(const std::vector<c10::Device>& devices, const Gr
   if (devices.empty()) throw ConfigError("[ReplicaStrategy] at least one device is needed");
   std::vector<ProcessGroup> groups = make_thread_groups(static_cast<int>(devices.size()), options, processes);
   std::vector<Rank> ranks;
-  for (std::size_t i = 0; i < devices.size(); ++i) ranks.push_back({std::move(groups[i]), devices[i]});
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    groups[i].use_device(devices[i]);
+    ranks.push_back({std::move(groups[i]), devices[i]});
+  }
   return ranks;
 }
 
@@ -88,6 +91,12 @@ std::string Strategy::with_processes(const std::string& description) const {
 void SingleDevice::run(const Work& work) { work(0); }
 
 std::string SingleDevice::description() const { return training_on({ranks()[0].device}); }
+
+DistributedDataParallel::DistributedDataParallel(const ProcessGroup& group, c10::Device device)
+    : Strategy({{group, device}}, group) {
+  ProcessGroup mine = group;
+  mine.use_device(device);
+}
 
 void DistributedDataParallel::run(const Work& work) {
   try {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <utility>
 
 #include "mmtrain/core/error.h"
@@ -229,6 +230,11 @@ void ThreadGroup::fail(const std::string& error) noexcept {
     }
   }
   if (link_) link_->fail(error);
+  hooks_.run();
+}
+
+void ThreadGroup::on_failure(std::function<void()> hook) {
+  link_ ? link_->on_failure(std::move(hook)) : hooks_.add(std::move(hook));
 }
 
 std::string ThreadGroup::first_error() const {
@@ -313,7 +319,11 @@ std::vector<ProcessGroup> make_thread_groups(int n, const GroupOptions& options,
   std::unique_ptr<ProcessLink> link;
   if (processes.world_size() > 1) link = std::make_unique<ProcessLink>(processes, n);
   const auto group = std::make_shared<ThreadGroup>(n, options.timeout, std::move(link));
-  const auto store = c10::make_intrusive<c10d::HashStore>();
+  c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
+  if (const auto& impl = processes.impl()) {
+    store = c10::make_intrusive<c10d::PrefixStore>(fmt::format("threads/{}", impl->thread_groups++),
+                                                   impl->group->getStore());
+  }
   std::vector<ProcessGroup> groups;
   for (int thread = 0; thread < n; ++thread) {
     groups.emplace_back(std::make_shared<ProcessGroup::Impl>(c10::make_intrusive<ThreadBackend>(group, thread), store,

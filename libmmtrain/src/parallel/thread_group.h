@@ -5,12 +5,15 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "parallel/failure_hooks.h"
 #include "parallel/future_work.h"
 #include "parallel/process_group_impl.h"
 #include "parallel/process_link.h"
@@ -54,6 +57,7 @@ class ThreadGroup {
 
   void fail(const std::string& error) noexcept;
   std::string first_error() const;
+  void on_failure(std::function<void()> hook);
   // The end of the thread's part, after a barrier.
   void close(int thread);
   int threads() const { return size_; }
@@ -82,6 +86,7 @@ class ThreadGroup {
   std::uint64_t finished_ = 0;                    // collectives that have left the queue
   std::vector<std::uint64_t> called_;             // by thread
   std::string first_error_;
+  FailureHooks hooks_;  // those of a group with a link are kept there
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };
@@ -104,6 +109,7 @@ class ThreadBackend final : public RankBackend {
 
   void fail(const std::string& error) noexcept override { group_->fail(error); }
   std::string first_error() const override { return group_->first_error(); }
+  void on_failure(std::function<void()> hook) override { group_->on_failure(std::move(hook)); }
   void close() override;
 
  private:

@@ -1,4 +1,4 @@
-// The only file that includes headers of the CUDA toolkit.
+// One of the files that include headers of the CUDA toolkit.
 #include "train/graph_recorder.h"
 
 #include <ATen/cuda/CUDAGraph.h>

@@ -142,12 +142,19 @@ torch::Tensor TrainStep::agree(const torch::Tensor& weight, std::int64_t& rows, 
   if (options_.group.world_size() == 1) return weight;
   const torch::Tensor words = torch::tensor(
       {0.0, status.stop ? 1.0 : 0.0, status.no_batch ? 1.0 : 0.0, static_cast<double>(rows)}, torch::kDouble);
-  if (weight.defined()) words[0].copy_(weight);
-  reducer_->group().all_reduce(words);
+  const bool on_device = weight.defined() && !weight.device().is_cpu();
+  if (weight.defined() && !on_device) words[0].copy_(weight);
+  parallel::ProcessGroup& group = reducer_->group();
+  group.all_reduce(words);
   const double* values = words.const_data_ptr<double>();
   status = {.stop = values[1] > 0, .no_batch = values[2] > 0};
   rows = static_cast<std::int64_t>(values[3]);
-  return weight.defined() ? words[0].to(weight.options()) : torch::Tensor();
+  if (!weight.defined()) return {};
+  if (!on_device) return words[0].to(weight.options());
+  // Joined where it is: the host does not wait for the forward pass to end.
+  const torch::Tensor joint = weight.to(torch::kDouble, /*non_blocking=*/false, /*copy=*/true);
+  if (!status.no_batch) group.all_reduce(joint);
+  return joint.to(weight.options());
 }
 
 // `zero_grad` would detach them first, which the reducer's views of its buckets do not allow.

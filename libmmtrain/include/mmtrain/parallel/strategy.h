@@ -98,7 +98,7 @@ class MMTRAIN_API ReplicaStrategy final : public Strategy {
 /// This process is one rank of several: `init_from_env` makes its group.
 class MMTRAIN_API DistributedDataParallel final : public Strategy {
  public:
-  DistributedDataParallel(const ProcessGroup& group, c10::Device device) : Strategy({{group, device}}, group) {}
+  DistributedDataParallel(const ProcessGroup& group, c10::Device device);
   ~DistributedDataParallel() override { part(); }
   void run(const std::function<void(std::size_t rank)>& work) override;
   std::string description() const override;

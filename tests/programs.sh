@@ -69,6 +69,9 @@ expect 0 '"world_size":3' "${ranks[@]}" --batch_size 4 --nproc 3 --name processe
 same_losses one processes
 expect 0 '"world_size":4' "${ranks[@]}" --batch_size 3 --nproc 2 --replicas 2 --name both
 same_losses one both
+# Another number of ranks takes a run up.
+expect 0 '"world_size":2' "${ranks[@]}" --batch_size 6 --replicas 2 --name grown
+expect 0 '"epochs":3' "${ranks[@]}" --batch_size 6 --nproc 3 --name grown --resume auto --epochs 3
 
 # Killed and taken up: the losses of the unbroken run. Finished: the result again.
 "${train[@]}" --name killed --epochs 40 >killed.txt 2>&1 &

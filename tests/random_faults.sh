@@ -32,7 +32,7 @@ for ((i = 1; i <= count; ++i)); do
   case $kind in
     kill*) code=137 words="[rank $rank] does not answer any more" ;;
     stop | exit) code=1 words="[rank $rank] does not answer any more" ;;
-    hang*) code=1 words='] did not come to collective' ;;
+    hang*) code=1 words='] did not come to ' ;;
     term) code=143 words='Stopped by signal 15: saved' ;;
     throw*) code=1 words='the planted fault' ;;
     memory*) code=3 words='Out of memory on cpu' ;;

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -16,6 +17,8 @@
 #include "mmtrain/device/device.h"
 #include "mmtrain/device/thread_limit.h"
 #include "parallel/caller_state.h"
+#include "parallel/future_work.h"
+#include "parallel/process_group_impl.h"
 
 namespace mmtrain::parallel {
 namespace {
@@ -111,7 +114,7 @@ std::string DistributedDataParallel::description() const { return with_processes
 
 // Threads hold it too: one that never answers may outlive the strategy.
 struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
-  explicit Team(std::vector<Rank> all) : ranks(std::move(all)), errors(ranks.size()) {}
+  explicit Team(std::vector<Rank> all) : ranks(std::move(all)), ended(ranks.size()), errors(ranks.size()) {}
 
   void start(int threads) {
     for (std::size_t i = 0; i < ranks.size(); ++i) {
@@ -142,6 +145,7 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
         note_error(rank, std::current_exception());
       }
       const std::scoped_lock lock(mutex);
+      ended[rank] = true;
       --busy;
       done.notify_all();
     }
@@ -158,6 +162,16 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
     break_group(ranks[rank], error);
   }
 
+  // Of ranks that do not come to the end of what all do, and that no other rank waits for in a collective.
+  std::string absence_text(std::chrono::milliseconds timeout) const {
+    std::vector<int> absent;
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      if (!ended[i]) absent.push_back(ranks[i].group.rank());
+    }
+    return fmt::format("[rank {}] did not come to the end of a call within {} of the first that did",
+                       fmt::join(absent, ", "), duration_text(timeout));
+  }
+
   std::vector<Rank> ranks;
   std::mutex mutex;
   std::condition_variable wake, done;
@@ -165,6 +179,7 @@ struct ReplicaStrategy::Team : std::enable_shared_from_this<Team> {
   std::shared_ptr<const detail::CallerState> caller_state;
   std::uint64_t round = 0;
   std::size_t busy = 0;
+  std::vector<bool> ended;  // by rank, in this round
   bool stopping = false;
   std::vector<std::exception_ptr> errors;
   std::optional<std::size_t> first_error;
@@ -196,15 +211,24 @@ void ReplicaStrategy::run(const Work& work) {
   if (team.busy > 0) throw DistributedError("[ReplicaStrategy] a rank of the last call still does not answer");
   team.task = std::make_shared<const Work>(work);
   team.caller_state = std::make_shared<const detail::CallerState>();
+  team.ended.assign(ranks().size(), false);
   team.errors.assign(ranks().size(), nullptr);
   team.first_error.reset();
   team.busy = ranks().size();
   ++team.round;
   team.wake.notify_all();
   const auto all_done = [&] { return team.busy == 0; };
-  team.done.wait(lock, [&] { return all_done() || team.first_error; });
-  const bool answered = team.done.wait_for(lock, kGrace, all_done);
+  const auto settled = [&] { return all_done() || team.first_error; };
+  team.done.wait(lock, [&] { return settled() || team.busy < ranks().size(); });
+  const std::chrono::milliseconds timeout = ranks().front().group.timeout();
+  if (!team.done.wait_for(lock, timeout, settled)) {
+    const std::string error = team.absence_text(timeout);
+    lock.unlock();
+    for (const Rank& rank : ranks()) rank.group.impl()->backend->fail(error);
+    throw DistributedError(error);
+  }
   if (!team.first_error) return;
+  const bool answered = team.done.wait_for(lock, kGrace, all_done);
   if (!answered) log::error(fmt::format("{} ranks do not answer and are left behind", team.busy));
   try {
     std::rethrow_exception(team.errors[*team.first_error]);

@@ -2,3 +2,4 @@
 #define CATCH_CONFIG_NO_POSIX_SIGNALS
 #define CATCH_CONFIG_MAIN
 #include "catch.h"
+#include "tsan_suppressions.h"

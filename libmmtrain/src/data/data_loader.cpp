@@ -9,6 +9,7 @@
 #include <exception>
 #include <mutex>
 #include <stop_token>
+#include <system_error>
 #include <thread>
 #include <unordered_set>
 #include <utility>
@@ -94,7 +95,13 @@ void WorkerPool::assign(std::shared_ptr<Pass> pass) {
   }
   changed_.notify_all();
   for (int number = static_cast<int>(threads_.size()); number < count_; ++number) {
-    threads_.emplace_back([this, number] { run(number); });
+    try {
+      threads_.emplace_back([this, number] { run(number); });
+    } catch (const std::system_error& error) {
+      throw ConfigError(fmt::format("[DataLoader] the system starts no more than {} of num_workers {} threads ({}): "
+                                    "take about as many as there are cores",
+                                    number, count_, error.what()));
+    }
   }
 }
 

@@ -115,7 +115,7 @@ int cache(int argc, char** argv) {
       DecodeCache::open_or_build(std::make_shared<MadeUpClips>(options.samples),
                                  {.name = "clips", .place = folder.path(), .num_workers = options.num_workers}));
   DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 0),
-                    {.batch_size = options.batch_size, .num_workers = options.num_workers, .prefetch_factor = 4});
+                    {.batch_size = options.batch_size, .num_workers = options.num_workers});
   const std::string name = fmt::format("cache/workers{}", options.num_workers);
   print_measurement(name, "samples/s", measure_loading(loader, data->size(), options.seconds / 2, 0).rates);
   print_measurement(fmt::format("{}/wait_at_{:.0f}", name, options.consume_rate), "%",

@@ -1,5 +1,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <torch/nn.h>
+#include <torch/optim/adam.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,7 +19,9 @@
 #include "catch.h"
 #include "data_fixtures.h"
 #include "mmtrain/core/error.h"
+#include "mmtrain/data/data_loader.h"
 #include "mmtrain/data/decode_cache.h"
+#include "mmtrain/data/sampler.h"
 
 using namespace mmtrain;
 using namespace std::chrono_literals;
@@ -130,7 +134,15 @@ TEST_CASE("a cache holds the source's bytes, decoded once", "[data][cache]") {
   const auto source = pictures();
   std::atomic<int> reads{0};
   source->reads = &reads;
-  const auto cache = DecodeCache::open_or_build(source, in(dir.path()));
+  const auto cache = [&] {
+    const LogCapture log;
+    std::string before;
+    DecodeCacheOptions options = in(dir.path());
+    options.progress = [&](std::int64_t, std::int64_t) { before = log.text(); };
+    auto built = DecodeCache::open_or_build(source, options);
+    CHECK_THAT(before, Contains("building") && Contains("40 samples, 11.35 KiB"));  // before it is there
+    return built;
+  }();
   CHECK(reads == 40);
   CHECK(cache->path().parent_path() == dir.path());
   source->reads = nullptr;
@@ -416,6 +428,49 @@ TEST_CASE("an error that is not a bad sample ends the build and can be repaired"
   CHECK_THROWS_AS(DecodeCache::open_or_build(source, in(dir.path())), std::bad_alloc);
   source->faulty = false;
   CHECK(same_samples(*DecodeCache::open_or_build(source, in(dir.path())), *source));
+}
+
+// This program is linked to the core library alone, which has no codec.
+TEST_CASE("a net trains from a cache alone", "[data][cache]") {
+  struct Halves : Dataset {
+    std::shared_ptr<const SampleSource> source;
+    DatasetSpec spec() const override { return {source->spec()}; }
+    std::int64_t size() const override { return source->size(); }
+    void write(std::int64_t index, SampleSlot& slot) const override {
+      SampleSource::Scratch scratch;
+      const auto fields = source->read(index, scratch);
+      for (std::size_t k = 0; k < 2; ++k)
+        std::copy(fields[k].begin(), fields[k].end(), slot.input<std::byte>(k).begin());
+      slot.target<std::int64_t>()[0] = fields[0][0] < std::byte{128} ? 0 : 1;
+    }
+  };
+  const TempDir dir;
+  const LogCapture log;
+  const auto source = pictures();
+  std::atomic<int> reads{0};
+  source->reads = &reads;
+  const auto data = std::make_shared<Halves>();
+  data->source = DecodeCache::open_or_build(source, in(dir.path()));
+  REQUIRE(reads == 40);
+
+  torch::manual_seed(1);
+  torch::nn::Linear net(100, 2);
+  torch::optim::Adam optimizer(net->parameters(), torch::optim::AdamOptions(0.02));
+  DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 1), {.batch_size = 8, .num_workers = 2});
+  std::vector<double> losses;
+  for (int epoch = 0; epoch < 30; ++epoch) {
+    losses.push_back(0);
+    for (const Batch& batch : loader.epoch(epoch)) {
+      const torch::Tensor input = batch.inputs["image"].to(torch::kFloat32) / 128 - 1;
+      const torch::Tensor loss = torch::nn::functional::cross_entropy(net(input), batch.target);
+      optimizer.zero_grad();
+      loss.backward();
+      optimizer.step();
+      losses.back() += loss.item<double>() / 5;
+    }
+  }
+  CHECK(losses.back() < 0.5 * losses.front());
+  CHECK(reads == 40);
 }
 
 TEST_CASE("a cache is read by Python's safetensors", "[data][cache][python]") {

@@ -146,6 +146,7 @@ expect 2 'a folder of video files' "$bin/mmtrain_bench" video
 for row in {1..200}; do echo "$row;0,5;-1.25"; done >recording.txt
 expect 0 '"name":"text/threads2","value":' "$bin/mmtrain_bench" text --file recording.txt
 expect 2 'no whole window' "$bin/mmtrain_bench" text --file recording.txt --window 201
+expect 0 '"name":"cache/workers2/wait_at_100"' "$bin/mmtrain_bench" cache --place . --samples 100 --consume_rate 100 --seconds 0.5
 expect 0 '"unit":"samples/s"' "$bin/mmtrain_bench" step --model residual --width 0.25 --batch_size 4 --seconds 0.2
 expect 0 'PASS' "$bin/test_multi_gpu" --width 0.25
 expect 0 '' "$bin/minimal"

@@ -146,8 +146,21 @@ def check_spectra(check):
                 check.add(f"short {operation[0]}, librosa", librosa_mel(signal, short), 1e-4, check.array(signal),
                           *operation, *short, "none", *LOGS["none"])
         constant = (*case[:-1], "constant")
+        check_short_transforms(check, signal, constant)
         expected = torchaudio_mel(constant)(torch.from_numpy(signal)).numpy()
         check.add("short mel, torchaudio", expected, 1e-4, check.array(signal), "mel", *constant, "none", *LOGS["none"])
+
+
+def check_short_transforms(check, signal, case):
+    rate, n_fft, hop, window, mels, f_min, f_max, scale, norm, power, center, pad = case
+    source, wave = check.array(signal), torch.from_numpy(signal)
+    stft = torch.stft(wave, n_fft, hop, window, torch.hann_window(window), bool(center), pad, return_complex=True)
+    check.add("short stft, torch", stft.numpy(), 1e-5, source, "stft", n_fft, hop, window, center, pad)
+    if power == 2 and window == n_fft:
+        settings = dict(n_fft=n_fft, hop_length=hop, n_mels=mels, f_min=f_min, f_max=f_max, pad_mode=pad,
+                        norm=None if norm == "none" else norm, mel_scale=scale)
+        mfcc = torchaudio.transforms.MFCC(rate, 13, melkwargs=settings)(wave).numpy()
+        check.add("short mfcc, torchaudio", mfcc, 1e-4, source, "mfcc", 13, *case, "decibel", *LOGS["decibel"])
 
 
 def check_cepstra(check):

@@ -150,6 +150,7 @@ class Film:
         with av.open(str(path)) as file:
             streams = [s for s in (*file.streams.video[:1], *file.streams.audio[:1])]
             self.zero = min(s.start_time * s.time_base for s in streams)
+            streams[0].thread_type = "NONE"  # its threads were seen to wait for one another forever
             self.frames = list(file.decode(video=0))
         self.times = [float(f.pts * f.time_base - self.zero) for f in self.frames]
         if path.suffix == ".avi":  # has no presentation times: what PyAV gives is a guess, and one frame late with H.264

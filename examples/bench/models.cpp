@@ -1,4 +1,4 @@
-#include "common/bench_models.h"
+#include "bench/models.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>

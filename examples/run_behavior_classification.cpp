@@ -43,7 +43,7 @@ struct Options : programs::TrainingOptions {
   std::string data_glob, events, split_by = "file", eval_set = "val", merge_strategy = "link",
                                  matmul_precision = "auto";
   double test_size = 0.2, val_size = 0.15, window_seconds = 5, overlap = 0.5, fs = 0, gpu_memory_fraction = 0;
-  std::int64_t cv_folds = 0, gpu_id = -1, device_id = -1;
+  std::int64_t cv_folds = 0, gpu_id = -1, device_id = -1, max_file_mb = 256;
   bool augmentation = true, clean = true, use_class_weights = true, shuffle_labels = false;
   bool gpu = true, multi_gpu = false, mixed_precision = false, persistent_workers = true, tf32 = true,
        cudnn_benchmark = true;
@@ -83,6 +83,7 @@ struct Options : programs::TrainingOptions {
     cli.add("window_seconds", window_seconds, "length of a window, seconds");
     cli.add("overlap", overlap, "share of a window that the next one has too");
     cli.add("fs", fs, "samples a second that recordings are brought to, 0: 100 for text, their own for CSV");
+    cli.add("max_file_mb", max_file_mb, "of a larger recording only the beginning is read, MB");
     cli.add("clean", clean, "filter power line, drift and noise out of text recordings");
     cli.add("feature_types", feature_types, "what nets are given: stft, mfcc, time_series");
     cli.add("augmentation", augmentation, "shift, scale, noise and gaps in training windows");
@@ -152,6 +153,10 @@ struct Options : programs::TrainingOptions {
     if (cli.given("use_class_weights") && use_class_weights && weighted_sampling) {
       log::warning("classes are weighted in the loss and in sampling: rare ones count twice");
       class_weights = "balanced";
+    }
+    constexpr std::int64_t kMostMegabytes = 1 << 20;
+    if (max_file_mb < 1 || max_file_mb > kMostMegabytes) {
+      throw ConfigError(fmt::format("--max_file_mb must be between 1 and {}, got {}", kMostMegabytes, max_file_mb));
     }
     if (cv_folds < 0 || cv_folds == 1)
       throw ConfigError(fmt::format("--cv_folds must be 0 or at least 2, got {}", cv_folds));
@@ -268,6 +273,7 @@ std::shared_ptr<datasets::SensorData> read_data(const Options& options) {
                 .cleaning = options.clean ? datasets::Cleaning::automatic : datasets::Cleaning::off,
                 .events = options.events,
                 .class_names = options.classes,
+                .max_file_bytes = static_cast<std::uintmax_t>(options.max_file_mb) << 20,
                 .threads = options.num_workers > 0 ? options.num_workers : 1}));
   constexpr std::size_t kNamed = 30;
   for (std::size_t k = 0; k < std::min(kNamed, data->problems.size()); ++k) {
@@ -280,6 +286,10 @@ std::shared_ptr<datasets::SensorData> read_data(const Options& options) {
                   data->recordings.size(), data->windows.size(), data->window_rows, data->rate, data->num_channels(),
                   data->skipped_files, data->malformed_lines,
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
+  if (data->without_notch > 0) {
+    log::info(fmt::format("No notch at 50 Hz in {} recordings, {:.1f} samples a second do not hold it",
+                          data->without_notch, data->file_rate));
+  }
   return data;
 }
 

@@ -261,7 +261,7 @@ void use_demo_data(Options& options, const programs::Cli& cli, const parallel::S
   use("d_model", options.model.d_model, 64);
   use("num_layers", options.model.num_layers, 2);
   use("d_ff", options.model.d_ff, 256);
-  use("cnn_width", options.model.cnn_width, 0.25);
+  if (!options.quick_start) use("cnn_width", options.model.cnn_width, 0.25);  // the cnn alone is fast as it is
   use("split_by", options.split_by, "person");
   log::info(
       fmt::format("Demo data and defaults: --epochs {} --lr {} --d_model {} --num_layers {} --d_ff {} --cnn_width {} "
@@ -683,6 +683,10 @@ int run(int argc, char** argv, OutOfMemoryContext& memory) {
                                                                       .val_size = options.val_size,
                                                                       .seed = options.seed});
   report_split(*data, split, options, notes);
+  // What cannot be parted so often fails here, not after the first training.
+  if (options.cv_folds > 0) {
+    datasets::sensor_folds(*data, datasets::parse_split(options.split_by), options.cv_folds, options.seed);
+  }
   if (options.shuffle_labels) shuffle_labels(*data, split.train, options.seed);
 
   const Config config = cli.values();

@@ -121,7 +121,9 @@ expect 2 'no folder fits' "${run[@]}" --data-glob './nothing*'
 expect 2 "did you mean 'fusion'" "${run[@]}" --models fusoin
 expect 2 'contradict' "$bin/run_behavior_classification" --no-gpu --gpu-id 0
 expect 2 'exclude each other' "${run[@]}" --quick-start --full-pipeline
-expect 2 'people' "${run[@]}" --data-dir data --split-by person --cv-folds 9
+expect 2 'people' "${run[@]}" --data-dir data --split-by person --cv-folds 9 --name parted
+[[ ! -e parted ]] || fail "folds that cannot be were found out after training"
+expect 2 'must be between 1 and' "${run[@]}" --data-dir data --max_file_mb 0
 expect 2 'must be between 0 and 1' "${run[@]}" --gpu-memory-fraction 1.5
 expect 2 'time_series' "${run[@]}" --feature_types stft --models transformer
 expect 2 'below 1' "${run[@]}" --data-dir data --test_size 0.9 --val_size 0.3

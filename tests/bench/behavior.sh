@@ -2,7 +2,8 @@
 # Behavior classification beside the same recipe in Python, on smart-watch recordings and on generated ones.
 # usage: behavior.sh FOLDER_OF_THE_PROGRAMS PYTHON WATCH_FOLDER OUT [EPOCHS]
 # WATCH_FOLDER holds folders sNN_data/<LABEL>_<i>.csv at 50 Hz. Prints and keeps (OUT/results.jsonl) one JSON line a figure,
-# on stderr the time of what has to end in time. OMP_NUM_THREADS says how many threads train on both sides.
+# on stderr the time of what has to end in time. OMP_NUM_THREADS says how many threads train on both sides, SEEDS which
+# splits and weights the accuracies are of.
 set -euo pipefail
 bin=$1 python=$2 watch=$3 out=$4 epochs=${5:-8} threads=${OMP_NUM_THREADS:-2}
 here=$(dirname -- "$(realpath -- "$0")")
@@ -32,11 +33,14 @@ run --data-dir "$out/generated" --models cnn --epochs 4 --shuffle_labels --name 
 
 # Smart-watch recordings, person-wise: our nets and the same recipe in Python on the same split.
 watch_options=(--data-dir "$watch" --fs 50 --overlap 0)
-run "${watch_options[@]}" --models cnn transformer fusion --epochs "$epochs" --name watch | result watch_best
-cat -- "$out/runs/watch/model_comparison.csv"
-"$python" "$here/peer_behavior.py" train "$watch" --run "$out/runs/watch" --threads "$threads" | figure
+for seed in ${SEEDS:-42 1 2 3}; do
+  run "${watch_options[@]}" --models cnn transformer fusion --epochs "$epochs" --seed "$seed" --name "watch_$seed" |
+    result "watch_best_$seed"
+  cat -- "$out/runs/watch_$seed/model_comparison.csv"
+  "$python" "$here/peer_behavior.py" train "$watch" --run "$out/runs/watch_$seed" --seed "$seed" --threads "$threads" | figure
+done
 
 # Leave one person out.
-run "${watch_options[@]}" --models cnn --epochs 4 --cv-folds 10 --name watch_lopo | result watch_lopo
+run "${watch_options[@]}" --models cnn --epochs 20 --cv-folds 10 --name watch_lopo | result watch_lopo
 "$python" -c 'import json, sys; print(json.dumps({"name": "watch_lopo_folds"} | json.load(open(sys.argv[1]))["cnn"]))' \
   "$out/runs/watch_lopo/cross_validation.json" | figure

@@ -24,7 +24,7 @@ json in_double(const json& job, const SensorData& data, const SensorFeatures& fe
   const SensorWindow& window = data.windows.at(job.at("window").get<std::size_t>());
   const std::string& path = data.recordings.at(static_cast<std::size_t>(window.recording)).path;
   for (const auto& [name, rows] : job.at("rows").items()) {
-    const std::vector<double> prepared = detail::prepare_rows<double>(
+    const std::vector<double> prepared = mmtrain::datasets::detail::prepare_rows<double>(
         rows.at("values").get<std::vector<float>>(), data.num_channels(), rows.at("rate"), data.rate, /*clean=*/true);
     answer["recordings"][name] = prepared;
     if (!path.ends_with(name)) continue;

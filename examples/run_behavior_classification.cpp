@@ -12,8 +12,10 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <ranges>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -43,7 +45,7 @@ struct Options : programs::TrainingOptions {
   std::string data_glob, events, split_by = "file", eval_set = "val", merge_strategy = "link",
                                  matmul_precision = "auto";
   double test_size = 0.2, val_size = 0.15, window_seconds = 5, overlap = 0.5, fs = 0, gpu_memory_fraction = 0;
-  std::int64_t cv_folds = 0, gpu_id = -1, device_id = -1;
+  std::int64_t cv_folds = 0, gpu_id = -1, device_id = -1, device_count = 0, max_file_mb = 256;
   bool augmentation = true, clean = true, use_class_weights = true, shuffle_labels = false;
   bool gpu = true, multi_gpu = false, mixed_precision = false, persistent_workers = true, tf32 = true,
        cudnn_benchmark = true;
@@ -83,6 +85,7 @@ struct Options : programs::TrainingOptions {
     cli.add("window_seconds", window_seconds, "length of a window, seconds");
     cli.add("overlap", overlap, "share of a window that the next one has too");
     cli.add("fs", fs, "samples a second that recordings are brought to, 0: 100 for text, their own for CSV");
+    cli.add("max_file_mb", max_file_mb, "of a larger recording only the beginning is read, MB");
     cli.add("clean", clean, "filter power line, drift and noise out of text recordings");
     cli.add("feature_types", feature_types, "what nets are given: stft, mfcc, time_series");
     cli.add("augmentation", augmentation, "shift, scale, noise and gaps in training windows");
@@ -93,6 +96,7 @@ struct Options : programs::TrainingOptions {
     cli.add("gpu_id", gpu_id, "train on this GPU");
     cli.add("device_id", device_id, "GPU to prefer if it is there");
     cli.add("multi_gpu", multi_gpu, "train on all GPUs if there are several; else the one with most free memory");
+    cli.add("device_count", device_count, "with --multi_gpu so many of the GPUs, 0: all");
     cli.add("gpu_memory_fraction", gpu_memory_fraction, "most of a GPU's memory that is taken, 0: all");
     cli.add("mixed_precision", mixed_precision, "the same as --amp auto");
     cli.add("drop_last", drop_last, "leave out the last training batch of an epoch if it is shorter");
@@ -120,8 +124,11 @@ struct Options : programs::TrainingOptions {
                                     {"transformer_params.d_model", "d_model"},
                                     {"transformer_params.num_heads", "num_heads"},
                                     {"transformer_params.num_layers", "num_layers"},
+                                    {"data_params.window_size", "window_seconds"},
                                     {"data_params.overlap", "overlap"},
                                     {"data_params.fs", "fs"},
+                                    {"training_params.optimizer", "optimizer"},
+                                    {"training_params.gradient_clip_norm", "grad_clip"},
                                     {"training_params.weight_decay", "weight_decay"},
                                     {"training_params.focal_loss_gamma", "focal_gamma"},
                                     {"gpu_params.enable_tf32", "enable_tf32"},
@@ -130,6 +137,7 @@ struct Options : programs::TrainingOptions {
       cli.add_key(key, name);
     }
     cli.add_key("dataloader_params.num_workers", "num_workers", "auto_half_cores");
+    cli.add_key("training_params.scheduler", "scheduler", "cosine_annealing");  // that is what the default is
   }
 
   // What follows from several options together.
@@ -153,6 +161,11 @@ struct Options : programs::TrainingOptions {
       log::warning("classes are weighted in the loss and in sampling: rare ones count twice");
       class_weights = "balanced";
     }
+    constexpr std::int64_t kMostMegabytes = 1 << 20;
+    if (max_file_mb < 1 || max_file_mb > kMostMegabytes) {
+      throw ConfigError(fmt::format("--max_file_mb must be between 1 and {}, got {}", kMostMegabytes, max_file_mb));
+    }
+    if (device_count < 0) throw ConfigError(fmt::format("--device_count must not be negative, got {}", device_count));
     if (cv_folds < 0 || cv_folds == 1)
       throw ConfigError(fmt::format("--cv_folds must be 0 or at least 2, got {}", cv_folds));
     if (gpu_memory_fraction < 0 || gpu_memory_fraction > 1) {
@@ -191,8 +204,12 @@ struct Options : programs::TrainingOptions {
     } else if (wish >= 0 && wish < there && !multi_gpu) {
       device = fmt::format("cuda:{}", wish);
     }
-    if (multi_gpu && there > 1) return;  // "auto": all of them
-    if (multi_gpu)
+    const auto taken = device_count > 0 ? static_cast<int>(std::min<std::int64_t>(device_count, there)) : there;
+    if (multi_gpu && taken > 1) {  // "auto" is all of them
+      if (taken < there) device = fmt::format("cuda:{}", fmt::join(std::views::iota(0, taken), ","));
+      return;
+    }
+    if (multi_gpu && there < 2)
       log::warning("several GPUs were wished for, and there is " + std::string(there == 0 ? "none" : "one"));
     if (device == "auto") device = best_device().str();
   }
@@ -244,7 +261,7 @@ void use_demo_data(Options& options, const programs::Cli& cli, const parallel::S
   use("d_model", options.model.d_model, 64);
   use("num_layers", options.model.num_layers, 2);
   use("d_ff", options.model.d_ff, 256);
-  use("cnn_width", options.model.cnn_width, 0.25);
+  if (!options.quick_start) use("cnn_width", options.model.cnn_width, 0.25);  // the cnn alone is fast as it is
   use("split_by", options.split_by, "person");
   log::info(
       fmt::format("Demo data and defaults: --epochs {} --lr {} --d_model {} --num_layers {} --d_ff {} --cnn_width {} "
@@ -253,8 +270,30 @@ void use_demo_data(Options& options, const programs::Cli& cli, const parallel::S
                   options.model.cnn_width, options.split_by));
 }
 
+// What is said of the data before there is a run directory, and so a log file.
+class DataNotes {
+ public:
+  void info(std::string text) {
+    log::info(text);
+    lines_.emplace_back(&log::info, std::move(text));
+  }
+  void warning(std::string text) {
+    log::warning(text);
+    lines_.emplace_back(&log::warning, std::move(text));
+  }
+  // Into the log file alone, which is open by now.
+  void repeat(log::Level console) const {
+    log::set_level(log::Level::error);
+    for (const auto& [say, text] : lines_) say(text);
+    log::set_level(console);
+  }
+
+ private:
+  std::vector<std::pair<void (*)(std::string_view), std::string>> lines_;
+};
+
 // All recordings of the given folders, with what was left out said.
-std::shared_ptr<datasets::SensorData> read_data(const Options& options) {
+std::shared_ptr<datasets::SensorData> read_data(const Options& options, DataNotes& notes) {
   std::vector<fs::path> folders;
   if (!options.data_dir.empty()) folders.emplace_back(options.data_dir);
   if (!options.data_glob.empty()) {
@@ -268,18 +307,23 @@ std::shared_ptr<datasets::SensorData> read_data(const Options& options) {
                 .cleaning = options.clean ? datasets::Cleaning::automatic : datasets::Cleaning::off,
                 .events = options.events,
                 .class_names = options.classes,
+                .max_file_bytes = static_cast<std::uintmax_t>(options.max_file_mb) << 20,
                 .threads = options.num_workers > 0 ? options.num_workers : 1}));
   constexpr std::size_t kNamed = 30;
   for (std::size_t k = 0; k < std::min(kNamed, data->problems.size()); ++k) {
-    log::warning(fmt::format("{}: {}", data->problems[k].path, data->problems[k].reason));
+    notes.warning(fmt::format("{}: {}", data->problems[k].path, data->problems[k].reason));
   }
-  if (data->problems.size() > kNamed) log::warning(fmt::format("... and {} more", data->problems.size() - kNamed));
-  log::info(
+  if (data->problems.size() > kNamed) notes.warning(fmt::format("... and {} more", data->problems.size() - kNamed));
+  notes.info(
       fmt::format("Data: {} recordings, {} windows of {} rows at {:.1f} Hz, {} channels; {} files and {} malformed "
                   "lines left out; read in {:.2f} s",
                   data->recordings.size(), data->windows.size(), data->window_rows, data->rate, data->num_channels(),
                   data->skipped_files, data->malformed_lines,
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
+  if (data->without_notch > 0) {
+    notes.info(fmt::format("No notch at 50 Hz in {} recordings: some {:.1f} samples a second do not hold it",
+                           data->without_notch, data->file_rate));
+  }
   return data;
 }
 
@@ -582,13 +626,14 @@ void copy_best(const fs::path& run_dir, const std::string& model) {
   fs::rename(growing, to);
 }
 
-void report_split(const datasets::SensorData& data, const datasets::SensorSplit& split, const Options& options) {
+void report_split(const datasets::SensorData& data, const datasets::SensorSplit& split, const Options& options,
+                  DataNotes& notes) {
   if (options.split_by == "window") {
-    log::warning(
+    notes.warning(
         "--split_by window: windows of one recording overlap, so the test has seen what was trained on; its "
         "accuracy says little about new recordings");
   }
-  if (split.val.empty()) log::warning("--val_size 0: the best epoch is chosen by the test split, which flatters it");
+  if (split.val.empty()) notes.warning("--val_size 0: the best epoch is chosen by the test split, which flatters it");
   for (const auto& [name, windows] : {std::pair("train", &split.train), {"val", &split.val}, {"test", &split.test}}) {
     std::set<std::string> people;
     std::set<std::int64_t> recordings;
@@ -597,8 +642,8 @@ void report_split(const datasets::SensorData& data, const datasets::SensorSplit&
       recordings.insert(recording);
       people.insert(data.recordings[static_cast<std::size_t>(recording)].person);
     }
-    log::info(fmt::format("Split {}: {} windows of {} recordings, {} people: {}", name, windows->size(),
-                          recordings.size(), people.size(), fmt::join(people, ", ")));
+    notes.info(fmt::format("Split {}: {} windows of {} recordings, {} people: {}", name, windows->size(),
+                           recordings.size(), people.size(), fmt::join(people, ", ")));
   }
 }
 
@@ -630,13 +675,18 @@ int run(int argc, char** argv, OutOfMemoryContext& memory) {
                  .cudnn_benchmark = options.cudnn_benchmark,
                  .deterministic = options.deterministic});
 
-  const auto data = read_data(options);
+  DataNotes notes;
+  const auto data = read_data(options, notes);
   if (options.quick_start) keep_some(*data, kQuickWindows);
   const datasets::SensorSplit split = datasets::split_windows(*data, {.by = datasets::parse_split(options.split_by),
                                                                       .test_size = options.test_size,
                                                                       .val_size = options.val_size,
                                                                       .seed = options.seed});
-  report_split(*data, split, options);
+  report_split(*data, split, options, notes);
+  // What cannot be parted so often fails here, not after the first training.
+  if (options.cv_folds > 0) {
+    datasets::sensor_folds(*data, datasets::parse_split(options.split_by), options.cv_folds, options.seed);
+  }
   if (options.shuffle_labels) shuffle_labels(*data, split.train, options.seed);
 
   const Config config = cli.values();
@@ -653,7 +703,10 @@ int run(int argc, char** argv, OutOfMemoryContext& memory) {
   const programs::RunPlan plan = plan_pipeline(options, config, *strategy);
   if (plan.finished) return strategy->is_main() ? programs::print_result(*plan.finished) : 0;
   std::optional<log::File> log_file;
-  if (strategy->is_main()) log_file.emplace(plan.run_dir / "training.log");
+  if (strategy->is_main()) {
+    log_file.emplace(plan.run_dir / "training.log");
+    notes.repeat(options.quiet ? log::Level::warning : log::Level::info);
+  }
   Pipeline trainings(options, config, strategy, data, plan.run_dir);
   trainings.choose_lr_by_model(!cli.given("lr") && !options.quick_start);
 

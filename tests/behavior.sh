@@ -34,6 +34,9 @@ for words in '吞咽五列.txt: left out' '5 malformed lines' 'ppg_infrared neve
   'Memory of cpu' 'Memory summary' 'Best model'; do
   grep -qF -- "$words" output.txt || fail "'$words' was not said"
 done
+for words in '吞咽五列.txt: left out' 'Split test: ' 'Memory of cpu' 'No notch at 50 Hz'; do
+  grep -qF -- "$words" all/training.log || fail "'$words' is not in training.log"
+done
 for file in config.json env.json training.log model_comparison.csv classification_report.txt test_results.json result.json \
   comprehensive_results.png experiment_summary.json plots/{curves,confusion_matrix}.png \
   best_{cnn,transformer,fusion,dual}_model.safetensors; do
@@ -58,13 +61,15 @@ cat >gpu_config.json <<'JSON'
   "data_dir": "./data", "batch_size": 16, "learning_rate": 1e-3, "num_epochs": 100, "model_types": ["cnn"],
   "use_gpu": true, "device_id": 0, "use_amp": true, "compile_model": true, "multi_gpu": false,
   "patience": 7, "k_folds": 0, "test_size": 0.3, "use_class_weights": true, "augmentation": false,
-  "feature_types": ["stft", "time_series"],
+  "feature_types": ["stft", "time_series"], "device_count": 1,
+  "data_params": {"window_size": 5.0, "overlap": 0.5, "fs": 100},
+  "training_params": {"optimizer": "adamw", "scheduler": "cosine_annealing", "gradient_clip_norm": 2.0},
   "dataloader_params": {"num_workers": "auto_half_cores", "pin_memory": true, "persistent_workers": true,
                         "prefetch_factor": 4, "drop_last": true}
 }
 JSON
 expect 0 '"early_stopping_patience": 7' "$bin/run_behavior_classification" --config gpu_config.json --print-config
-for words in '"lr": 0.001' '"epochs": 100' '"prefetch_factor": 4' '"drop_last": true' '"augmentation": false'; do
+for words in '"lr": 0.001' '"epochs": 100' '"prefetch_factor": 4' '"grad_clip": 2' '"scheduler": "warmup_cosine"' '"drop_last": true' '"augmentation": false'; do
   grep -qF -- "$words" output.txt || fail "$words is not in the merged configuration"
 done
 expect 0 'result {' "${run[@]}" --config gpu_config.json --epochs 1 --name guide
@@ -116,7 +121,9 @@ expect 2 'no folder fits' "${run[@]}" --data-glob './nothing*'
 expect 2 "did you mean 'fusion'" "${run[@]}" --models fusoin
 expect 2 'contradict' "$bin/run_behavior_classification" --no-gpu --gpu-id 0
 expect 2 'exclude each other' "${run[@]}" --quick-start --full-pipeline
-expect 2 'people' "${run[@]}" --data-dir data --split-by person --cv-folds 9
+expect 2 'people' "${run[@]}" --data-dir data --split-by person --cv-folds 9 --name parted
+[[ ! -e parted ]] || fail "folds that cannot be were found out after training"
+expect 2 'must be between 1 and' "${run[@]}" --data-dir data --max_file_mb 0
 expect 2 'must be between 0 and 1' "${run[@]}" --gpu-memory-fraction 1.5
 expect 2 'time_series' "${run[@]}" --feature_types stft --models transformer
 expect 2 'below 1' "${run[@]}" --data-dir data --test_size 0.9 --val_size 0.3

@@ -186,6 +186,21 @@ TEST_CASE("a last line that is torn is a row only where it is whole", "[delimite
   REQUIRE(table_of("1 2\n3 4\n5 -").malformed_count() == 1);
 }
 
+TEST_CASE("of a long text the whole lines that begin it are read", "[delimited]") {
+  const auto rows_of = [](std::string_view text, std::uintmax_t max_bytes) {
+    return parse_delimited(std::as_bytes(std::span(text)),
+                           {.header = DelimitedOptions::Header::yes, .max_bytes = max_bytes});
+  };
+  const std::string_view text = "a,b\n1,2\n3,4\n5,6\n";
+  CHECK(rows_of(text, 0).rows() == 3);
+  CHECK(rows_of(text, text.size()).rows() == 3);
+  const Table cut = rows_of(text, text.size() - 1);
+  CHECK(cut.rows() == 2);
+  CHECK(cut.at(1, 1) == 4);
+  CHECK(cut.malformed_count() == 0);
+  CHECK(rows_of(text, 3).rows() == 0);  // not one line
+}
+
 TEST_CASE("texts without a row give an empty table", "[delimited]") {
   for (const char* text : {"", "\n\n", "# nothing\n", "\xEF\xBB\xBF", "\r\n"}) {
     const Table table = table_of(text);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "mmtrain/core/error.h"
@@ -20,11 +21,14 @@ struct Filters {
   std::vector<media::Sos> ppg, imu;
 };
 
-// An edge that the rate cannot hold has nothing to take out.
-Filters filters_for(double rate) {
+// For series of `rate` samples a second that were recorded at `true_rate`. An edge that the rate cannot hold has
+// nothing to take out.
+Filters filters_for(double rate, double true_rate) {
   const double nyquist = rate / 2;
   Filters filters;
-  if (kPowerLine < nyquist) filters.ppg.push_back(media::iir_notch(kPowerLine, kNotchQuality, rate));
+  if (detail::holds_power_line(std::min(rate, true_rate))) {
+    filters.ppg.push_back(media::iir_notch(kPowerLine, kNotchQuality, rate));
+  }
   if (kPpgDrift < nyquist) filters.ppg.push_back(media::butterworth(2, {.low = kPpgDrift}, rate));
   if (kImuDrift < nyquist) filters.imu.push_back(media::butterworth(2, {.low = kImuDrift}, rate));
   if (kImuLow < nyquist) {
@@ -35,18 +39,19 @@ Filters filters_for(double rate) {
 
 constexpr double kSameRate = 0.01;  // rates that differ by less are taken as equal
 
-// A channel of `samples` at another rate.
-std::vector<double> resampled(std::span<const float> samples, std::size_t channels, std::size_t channel, double step) {
-  const std::size_t rows = samples.size() / channels;
+// A series at another rate, of which `step` samples of this one make one.
+std::vector<double> resampled(std::vector<double> series, double step) {
+  if (step == 1) return series;
+  const std::size_t rows = series.size();
   const auto count = static_cast<std::size_t>(std::max(1LL, std::llround(static_cast<double>(rows) / step)));
-  std::vector<double> series(count);
+  std::vector<double> result(count);
   for (std::size_t row = 0; row < count; ++row) {
     const double at = static_cast<double>(row) * step;
     const std::size_t before = std::min(static_cast<std::size_t>(at), rows - 1), after = std::min(before + 1, rows - 1);
-    const double a = samples[before * channels + channel], b = samples[after * channels + channel];
-    series[row] = a + std::min(1.0, at - static_cast<double>(before)) * (b - a);  // what is behind the last stays
+    const double a = series[before], b = series[after];
+    result[row] = a + std::min(1.0, at - static_cast<double>(before)) * (b - a);  // what is behind the last stays
   }
-  return series;
+  return result;
 }
 
 void filter_channel(std::vector<double>& series, std::size_t channel, const Filters& filters) {
@@ -57,23 +62,35 @@ void filter_channel(std::vector<double>& series, std::size_t channel, const Filt
 
 namespace detail {
 
-std::vector<float> prepare_rows(const std::vector<float>& samples, std::int64_t channel_count, double from_rate,
-                                double to_rate, bool clean) {
+bool holds_power_line(double rate) { return kPowerLine < rate / 2; }
+
+template <class T>
+std::vector<T> prepare_rows(std::span<const float> samples, std::int64_t channel_count, double from_rate,
+                            double to_rate, bool clean) {
   const auto channels = static_cast<std::size_t>(channel_count);
   const double step = std::abs(to_rate / from_rate - 1) > kSameRate ? from_rate / to_rate : 1;
-  if (step == 1 && !clean) return samples;
-  const Filters filters = clean ? filters_for(to_rate) : Filters{};
-  std::vector<float> result;
+  if (step == 1 && !clean) return {samples.begin(), samples.end()};
+  // What a lower rate cannot hold has to be gone before.
+  const bool filter_first = step > 1;
+  const Filters filters = clean ? filters_for(filter_first ? from_rate : to_rate, from_rate) : Filters{};
+  const std::size_t rows = samples.size() / channels;
+  std::vector<T> result;
   for (std::size_t channel = 0; channel < channels; ++channel) {
-    std::vector<double> series = resampled(samples, channels, channel, step);
-    if (clean) filter_channel(series, channel, filters);
+    std::vector<double> series(rows);
+    for (std::size_t row = 0; row < rows; ++row) series[row] = samples[row * channels + channel];
+    if (clean && filter_first) filter_channel(series, channel, filters);
+    series = resampled(std::move(series), step);
+    if (clean && !filter_first) filter_channel(series, channel, filters);
     result.resize(series.size() * channels);
     for (std::size_t row = 0; row < series.size(); ++row) {
-      result[row * channels + channel] = static_cast<float>(series[row]);
+      result[row * channels + channel] = static_cast<T>(series[row]);
     }
   }
   return result;
 }
+
+template std::vector<float> prepare_rows(std::span<const float>, std::int64_t, double, double, bool);
+template std::vector<double> prepare_rows(std::span<const float>, std::int64_t, double, double, bool);
 
 }  // namespace detail
 
@@ -81,7 +98,7 @@ void clean_sensors(std::span<float> samples, double rate) {
   if (!(rate > 0)) throw ConfigError("[clean_sensors] the rate must be positive");
   if (samples.size() % kChannels != 0) throw ConfigError("[clean_sensors] rows must have 6 channels");
   const std::size_t rows = samples.size() / kChannels;
-  const Filters filters = filters_for(rate);
+  const Filters filters = filters_for(rate, rate);
   std::vector<double> series(rows);
   for (std::size_t channel = 0; channel < kChannels; ++channel) {
     for (std::size_t row = 0; row < rows; ++row) series[row] = samples[row * kChannels + channel];

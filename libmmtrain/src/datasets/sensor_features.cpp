@@ -16,7 +16,7 @@ namespace mmtrain::datasets {
 namespace {
 
 constexpr int kSegment = 256, kLeastSegment = 8;
-constexpr float kLogFloor = 1e-6F;  // of magnitudes of a series whose deviation is 1
+constexpr double kLogFloor = 1e-6;  // of magnitudes of a series whose deviation is 1
 constexpr double kLeastDeviation = 1e-6;
 
 int segment_for(std::int64_t rows, int wanted) {
@@ -94,6 +94,9 @@ struct SensorFeatures::Impl {
   media::SegmentOptions segments;
   std::optional<media::Mfcc> mfcc;
   std::int64_t stft_bins = 0, mfcc_bins = 0, frames = 0;
+
+  template <class T>
+  void spectrum(std::span<const T> series, std::span<T> out) const;
 };
 
 SensorFeatures::SensorFeatures(std::int64_t channels, std::int64_t rows, double rate,
@@ -141,40 +144,48 @@ std::int64_t SensorFeatures::rows() const { return impl_->rows; }
 std::int64_t SensorFeatures::bins() const { return impl_->stft_bins + impl_->mfcc_bins; }
 std::int64_t SensorFeatures::frames() const { return impl_->frames; }
 
-void SensorFeatures::spectrum(std::span<const float> series, std::span<float> out) const {
+template <class T>
+void SensorFeatures::Impl::spectrum(std::span<const T> series, std::span<T> out) const {
   thread_local std::vector<double> channel;
   thread_local std::vector<float> signal, coefficients;
-  const auto channels = static_cast<std::size_t>(impl_->channels), rows = static_cast<std::size_t>(impl_->rows);
-  const auto frames = static_cast<std::size_t>(impl_->frames);
-  const auto stft_bins = static_cast<std::size_t>(impl_->stft_bins);
-  const auto mfcc_bins = static_cast<std::size_t>(impl_->mfcc_bins);
-  if (series.size() != rows * channels || out.size() != channels * (stft_bins + mfcc_bins) * frames) {
+  const auto width = static_cast<std::size_t>(channels), length = static_cast<std::size_t>(rows);
+  const auto kept = static_cast<std::size_t>(frames);
+  const auto bins = static_cast<std::size_t>(stft_bins), cepstral = static_cast<std::size_t>(mfcc_bins);
+  if (series.size() != length * width || out.size() != width * (bins + cepstral) * kept) {
     throw DataError("[SensorFeatures] the series or the spectrum has another size");
   }
-  float* place = out.data();
-  for (std::size_t c = 0; c < channels; ++c) {
-    if (stft_bins > 0) {
-      channel.resize(rows);
-      for (std::size_t row = 0; row < rows; ++row) channel[row] = series[row * channels + c];
-      const media::SegmentSpectrum found = media::stft(channel, impl_->segments);
-      const auto width = static_cast<std::size_t>(found.frames);
-      for (std::size_t bin = 0; bin < stft_bins; ++bin) {
-        for (std::size_t frame = 0; frame < frames; ++frame) {
-          *place++ = std::log(static_cast<float>(std::sqrt(std::norm(found.values[bin * width + frame]))) + kLogFloor);
+  T* place = out.data();
+  for (std::size_t c = 0; c < width; ++c) {
+    if (bins > 0) {
+      channel.resize(length);
+      for (std::size_t row = 0; row < length; ++row) channel[row] = series[row * width + c];
+      const media::SegmentSpectrum found = media::stft(channel, segments);
+      const auto all = static_cast<std::size_t>(found.frames);
+      for (std::size_t bin = 0; bin < bins; ++bin) {
+        for (std::size_t frame = 0; frame < kept; ++frame) {
+          *place++ = std::log(static_cast<T>(std::sqrt(std::norm(found.values[bin * all + frame]))) +
+                              static_cast<T>(kLogFloor));
         }
       }
     }
-    if (mfcc_bins > 0) {
-      signal.resize(rows);
-      for (std::size_t row = 0; row < rows; ++row) signal[row] = series[row * channels + c];
-      const auto width = static_cast<std::size_t>(impl_->mfcc->frames(impl_->rows));
-      coefficients.resize(mfcc_bins * width);
-      (*impl_->mfcc)(signal, coefficients);
-      for (std::size_t bin = 0; bin < mfcc_bins; ++bin) {
-        place = std::copy_n(coefficients.begin() + static_cast<std::ptrdiff_t>(bin * width), frames, place);
+    if (cepstral > 0) {
+      signal.resize(length);
+      for (std::size_t row = 0; row < length; ++row) signal[row] = static_cast<float>(series[row * width + c]);
+      const auto all = static_cast<std::size_t>(mfcc->frames(rows));
+      coefficients.resize(cepstral * all);
+      (*mfcc)(signal, coefficients);
+      for (std::size_t bin = 0; bin < cepstral; ++bin) {
+        place = std::copy_n(coefficients.begin() + static_cast<std::ptrdiff_t>(bin * all), kept, place);
       }
     }
   }
+}
+
+void SensorFeatures::spectrum(std::span<const float> series, std::span<float> out) const {
+  impl_->spectrum(series, out);
+}
+void SensorFeatures::spectrum(std::span<const double> series, std::span<double> out) const {
+  impl_->spectrum(series, out);
 }
 
 SensorStatistics SensorStatistics::of(const SensorData& data, std::span<const std::int64_t> windows,

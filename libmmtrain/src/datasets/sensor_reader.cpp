@@ -37,6 +37,17 @@ std::optional<std::int64_t> find_column(const std::vector<std::string>& names,
   return std::nullopt;
 }
 
+// Says how much of a long file is read.
+void note_share(const std::filesystem::path& file, std::uintmax_t max_bytes, RawRecording& recording) {
+  constexpr double kMegabyte = 1 << 20;
+  const std::uintmax_t size = std::filesystem::file_size(file);
+  if (size <= max_bytes) return;
+  const auto all = static_cast<double>(size), read = static_cast<double>(max_bytes);
+  recording.share = read / all;
+  recording.remarks.push_back(
+      fmt::format("it has {:.4g} MB, of which the first {:.4g} MB are read", all / kMegabyte, read / kMegabyte));
+}
+
 template <class T>
 void note_malformed(const media::BasicTable<T>& table, RawRecording& recording) {
   recording.malformed_lines = table.malformed_count();
@@ -120,9 +131,12 @@ std::string text_at(const media::TableDouble& table, std::int64_t row, std::int6
 
 }  // namespace
 
-RawRecording read_sensor_text(const std::filesystem::path& file) {
-  const media::Table table = media::read_delimited(
-      file, {.separator = 0, .header = media::DelimitedOptions::Header::yes, .columns = kTextChannels, .threads = 1});
+RawRecording read_sensor_text(const std::filesystem::path& file, std::uintmax_t max_bytes) {
+  const media::Table table = media::read_delimited(file, {.separator = 0,
+                                                          .header = media::DelimitedOptions::Header::yes,
+                                                          .columns = kTextChannels,
+                                                          .threads = 1,
+                                                          .max_bytes = max_bytes});
   RawRecording recording;
   recording.channels.assign(kTextChannelNames.begin(), kTextChannelNames.end());
   note_malformed(table, recording);
@@ -130,6 +144,7 @@ RawRecording read_sensor_text(const std::filesystem::path& file) {
   if (recording.rows == 0) {
     throw DataError(recording.remarks.empty() ? "no row of six numbers" : recording.remarks.front());
   }
+  note_share(file, max_bytes, recording);
   for (std::int64_t column = 0; column < table.columns(); ++column) {
     if (!table.categories(column).empty()) throw DataError("it holds text where numbers should be");
   }
@@ -137,12 +152,12 @@ RawRecording read_sensor_text(const std::filesystem::path& file) {
   return recording;
 }
 
-RawRecording read_sensor_csv(const std::filesystem::path& file) {
+RawRecording read_sensor_csv(const std::filesystem::path& file, std::uintmax_t max_bytes) {
   constexpr std::array kLabel{"label", "class", "activity"};
   constexpr std::array kPerson{"person", "subject", "user"};
   constexpr std::array kTime{"time", "timestamp", "t"};
-  const media::TableDouble table =
-      media::read_delimited_double(file, {.header = media::DelimitedOptions::Header::automatic, .threads = 1});
+  const media::TableDouble table = media::read_delimited_double(
+      file, {.header = media::DelimitedOptions::Header::automatic, .threads = 1, .max_bytes = max_bytes});
   if (table.rows() == 0) throw DataError("no row of numbers");
   std::vector<std::string> names = table.names();
   if (names.empty()) {
@@ -150,6 +165,7 @@ RawRecording read_sensor_csv(const std::filesystem::path& file) {
   }
   const auto label = find_column(names, kLabel), person = find_column(names, kPerson), time = find_column(names, kTime);
   RawRecording recording;
+  note_share(file, max_bytes, recording);
   std::vector<std::int64_t> columns;
   for (std::int64_t k = 0; k < table.columns(); ++k) {
     if (label == k || person == k || time == k) continue;

@@ -358,9 +358,17 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// The whole lines of the first `max_bytes`.
+std::span<const std::byte> beginning(std::span<const std::byte> text, std::uintmax_t max_bytes) {
+  if (max_bytes == 0 || text.size() <= max_bytes) return text;
+  text = text.first(static_cast<std::size_t>(max_bytes));
+  const auto feed = std::find(text.rbegin(), text.rend(), std::byte{'\n'});
+  return text.first(static_cast<std::size_t>(text.rend() - feed));
+}
+
 template <class T>
-BasicTable<T> parse(std::span<const std::byte> text, const DelimitedOptions& options,
-                    const MappedFile* file = nullptr) {
+BasicTable<T> parse(std::span<const std::byte> all, const DelimitedOptions& options, const MappedFile* file = nullptr) {
+  const std::span<const std::byte> text = beginning(all, options.max_bytes);
   const Encoding encoding = options.encoding == Encoding::automatic
                                 ? detect_encoding(text.first(std::min<std::size_t>(text.size(), 2)))
                                 : options.encoding;

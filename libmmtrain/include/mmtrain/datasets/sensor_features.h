@@ -34,6 +34,8 @@ class MMTRAIN_API SensorFeatures {
 
   /// The spectrum `[channels, bins, frames]` of a series `[rows, channels]`.
   void spectrum(std::span<const float> series, std::span<float> out) const;
+  /// The same in double precision; cepstral coefficients are computed in single precision all the same.
+  void spectrum(std::span<const double> series, std::span<double> out) const;
 
  private:
   struct Impl;

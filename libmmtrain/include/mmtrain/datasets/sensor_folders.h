@@ -45,8 +45,9 @@ struct SensorOptions {
   /// Classes by index. Empty: rest, chew, cough, swallow for windows of text recordings; chew, drink, cough, swallow,
   /// talk, other for events; otherwise the labels found, in alphabetical order.
   std::vector<std::string> class_names = {};
-  std::uintmax_t max_file_bytes = 256 << 20;  ///< larger files are left out
-  int threads = 0;                            ///< that read and clean; 0: all the machine has
+  /// Of a larger file only the beginning is read, so that none takes more memory than its share.
+  std::uintmax_t max_file_bytes = 256 << 20;
+  int threads = 0;  ///< that read and clean; 0: all the machine has
 };
 
 /// One recording, cleaned, at `rate`.
@@ -77,10 +78,11 @@ struct SensorProblem {
 struct SensorData {
   std::vector<std::string> channels;
   std::vector<std::string> class_names;
-  double rate = 0;               ///< samples a second of the windows (the median where they differ)
-  double file_rate = 0;          ///< samples a second that the files usually have
-  std::int64_t window_rows = 0;  ///< of every window
-  bool cleaned = false;          ///< the filters of `clean_sensors` were applied
+  double rate = 0;                 ///< samples a second of the windows (the median where they differ)
+  double file_rate = 0;            ///< samples a second that the files usually have
+  std::int64_t window_rows = 0;    ///< of every window
+  bool cleaned = false;            ///< the filters of `clean_sensors` were applied
+  std::int64_t without_notch = 0;  ///< files so cleaned whose rate is too low to hold the power line's 50 Hz
   std::vector<SensorRecording> recordings;
   std::vector<SensorWindow> windows;
   std::vector<SensorProblem> problems;
@@ -103,8 +105,8 @@ MMTRAIN_API std::vector<std::filesystem::path> glob_folders(const std::string& p
 MMTRAIN_API SensorRecording read_sensor_recording(const std::filesystem::path& file, double rate, double file_rate,
                                                   bool clean, std::vector<SensorProblem>& problems, double usual_rate);
 
-/// The reference's cleaning, in place, of `samples` `[rows, 6]`: the power line's 50 Hz (where the rate is high enough
-/// to hold it) and drift below 0.1 Hz leave the PPG channels; the IMU channels keep 0.5 to 15 Hz. Filters run forth and
+/// The reference's cleaning, in place, of `samples` `[rows, 6]`: the power line's 50 Hz (where the rate is above 100)
+/// and drift below 0.1 Hz leave the PPG channels; the IMU channels keep 0.5 to 15 Hz. Filters run forth and
 /// back, as `scipy.signal.filtfilt` does; rows are too few for that below 28, which throws `DataError`.
 MMTRAIN_API void clean_sensors(std::span<float> samples, double rate);
 

@@ -28,10 +28,11 @@ struct DelimitedOptions {
   Header header = Header::automatic;
   Decimal decimal = Decimal::automatic;
   Encoding encoding = Encoding::automatic;
-  char comment = '#';         ///< begins a comment where a line or a field could begin; 0: nothing does
-  int columns = 0;            ///< fields of a row; 0: as many as most lines have
-  int threads = 0;            ///< that parse; 0: those of the machine. The result does not depend on them.
-  int report_malformed = 20;  ///< so many malformed lines are kept with their reasons; all are counted
+  char comment = '#';            ///< begins a comment where a line or a field could begin; 0: nothing does
+  int columns = 0;               ///< fields of a row; 0: as many as most lines have
+  int threads = 0;               ///< that parse; 0: those of the machine. The result does not depend on them.
+  int report_malformed = 20;     ///< so many malformed lines are kept with their reasons; all are counted
+  std::uintmax_t max_bytes = 0;  ///< of a longer text only the whole lines that begin it are read; 0: all
 };
 
 namespace detail {

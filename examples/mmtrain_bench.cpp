@@ -19,6 +19,7 @@
 
 #include "common/bench_models.h"
 #include "common/cli.h"
+#include "common/emotion.h"
 #include "common/images.h"
 #include "common/program.h"
 #include "common/training.h"
@@ -76,6 +77,33 @@ class EndlessBatches {
   DataLoader::Iterator position_;
 };
 
+// How many samples a second the loader brings, and with a consume rate how much of the time its consumer waits.
+void measure_loader(DataLoader& loader, const std::string& name, const std::string& unit, double seconds,
+                    double consume_rate) {
+  EndlessBatches batches(loader);
+  for (std::int64_t rows = 0; rows < loader.dataset().size();)
+    rows += batches.next();  // page cache and buffers are warm now
+
+  std::vector<double> rates, waits;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    const Clock::time_point start = Clock::now();
+    const double waited = batches.waited();
+    std::int64_t rows = 0;
+    while (seconds_since(start) < seconds / kRepeats) {
+      rows += batches.next();
+      if (consume_rate > 0) {
+        std::this_thread::sleep_until(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                                                  static_cast<double>(rows) / consume_rate)));
+      }
+    }
+    const double elapsed = seconds_since(start);
+    rates.push_back(static_cast<double>(rows) / elapsed);
+    waits.push_back(100 * (batches.waited() - waited) / elapsed);
+  }
+  print_measurement(name, unit, rates);
+  if (consume_rate > 0) print_measurement(fmt::format("{}/wait_at_{:.0f}", name, consume_rate), "%", waits);
+}
+
 int bench_images(int argc, char** argv) {
   ImageOptions options;
   programs::Cli cli("mmtrain_bench images", "Images per second from files or cache to batches in memory.");
@@ -97,31 +125,40 @@ int bench_images(int argc, char** argv) {
   DataLoader loader(
       data, std::make_shared<RandomSampler>(data->size(), 0),
       {.batch_size = options.batch_size, .num_workers = options.num_workers, .bad_samples = BadSamplePolicy::skip});
-  EndlessBatches batches(loader);
-  for (std::int64_t rows = 0; rows < data->size();) rows += batches.next();  // page cache and buffers are warm now
+  measure_loader(loader, fmt::format("images/{}/{}/workers{}", options.transform, options.source, options.num_workers),
+                 "images/s", options.seconds, options.consume_rate);
+  return 0;
+}
 
-  std::vector<double> rates, waits;
-  for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    const Clock::time_point start = Clock::now();
-    const double waited = batches.waited();
-    std::int64_t rows = 0;
-    while (seconds_since(start) < options.seconds / kRepeats) {
-      rows += batches.next();
-      if (options.consume_rate > 0) {
-        std::this_thread::sleep_until(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-                                                  static_cast<double>(rows) / options.consume_rate)));
-      }
-    }
-    const double elapsed = seconds_since(start);
-    rates.push_back(static_cast<double>(rows) / elapsed);
-    waits.push_back(100 * (batches.waited() - waited) / elapsed);
-  }
-  const std::string name =
-      fmt::format("images/{}/{}/workers{}", options.transform, options.source, options.num_workers);
-  print_measurement(name, "images/s", rates);
-  if (options.consume_rate > 0) {
-    print_measurement(fmt::format("{}/wait_at_{:.0f}", name, options.consume_rate), "%", waits);
-  }
+// ---- clips: cached clips -> batches
+
+int bench_clips(int argc, char** argv) {
+  programs::EmotionModelOptions model;
+  std::string data_dir;
+  int num_workers = 2;
+  std::int64_t batch_size = 24;
+  double seconds = 5, consume_rate = 0;
+  programs::Cli cli("mmtrain_bench clips",
+                    "Clips per second from the decode-once cache, augmented as in training, to batches in memory.");
+  cli.add("data_dir", data_dir, "data in MELD's layout");
+  cli.add("num_workers", num_workers, "threads that load");
+  cli.add("batch_size", batch_size, "clips of a batch");
+  cli.add("frames", model.frames, "pictures of a clip");
+  cli.add("image_size", model.image_size, "height and width of the pictures, pixels");
+  cli.add("mel_frames", model.mel_frames, "length of the spectrogram");
+  cli.add("seconds", seconds, "length of the measurement in seconds");
+  cli.add("consume_rate", consume_rate,
+          "clips/s that a consumer takes; then the share of time it waits is measured, in per cent. 0: as fast as it "
+          "goes");
+  if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
+  if (data_dir.empty()) throw ConfigError("--data_dir DIR is needed: clips in MELD's layout");
+
+  const auto data = datasets::meld(data_dir, "train", programs::clip_transform(model, /*augmented=*/true),
+                                   model.clips(), {.num_workers = num_workers});
+  DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 0),
+                    {.batch_size = batch_size, .num_workers = num_workers, .bad_samples = BadSamplePolicy::skip});
+  measure_loader(loader, fmt::format("clips/frames{}/size{}/workers{}", model.frames, model.image_size, num_workers),
+                 "clips/s", seconds, consume_rate);
   return 0;
 }
 
@@ -530,6 +567,7 @@ int run(int argc, char** argv) {
   log::set_sink([](log::Level, std::string_view text) { fmt::print(stderr, "{}\n", text); });
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "images") return bench_images(argc - 1, argv + 1);
+  if (what == "clips") return bench_clips(argc - 1, argv + 1);
   if (what == "mel") return bench_mel(argc - 1, argv + 1);
   if (what == "text") return bench_text(argc - 1, argv + 1);
   if (what == "video") return bench_video(argc - 1, argv + 1);
@@ -538,12 +576,13 @@ int run(int argc, char** argv) {
   if (what == "scaling") return bench_scaling(argc - 1, argv + 1);
   if (what == "--help" || what == "-h") {
     std::puts(
-        "mmtrain_bench images|mel|video|text|sensors|step|scaling [options]\n"
+        "mmtrain_bench images|clips|mel|video|text|sensors|step|scaling [options]\n"
         "  (mmtrain_bench WHAT --help lists the options of one)");
     return 0;
   }
   throw ConfigError(fmt::format(
-      "the first argument says what to measure: images, mel, video, text, sensors, step or scaling; got '{}'", what));
+      "the first argument says what to measure: images, clips, mel, video, text, sensors, step or scaling; got '{}'",
+      what));
 }
 
 }  // namespace

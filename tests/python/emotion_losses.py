@@ -12,8 +12,8 @@ and clipping. Dropout and augmentation are off.
 The first form, which ctest runs, takes generated clips and a small net. In double, at the reference's learning rates,
 both agree to rounding. In float training at those rates is chaotic: rounding grows to some 0.1 within 50 steps, in Python
 alone too, which the last column shows: the same run with the rows of each batch in another order. So float is compared
-at a tenth of those rates, with Python's fused optimizer, which rounds as ours does, and must be within 1e-3 or twice
-Python's own spread, never beyond 0.05.
+at a tenth of those rates, with Python's fused optimizer, which rounds as ours does; even there single
+runs of 50 steps part by more than 1e-3, and then Python's own do too.
 """
 
 import argparse
@@ -30,7 +30,6 @@ import fusion_models
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LR_VISUAL, LR_AUDIO, LR_FUSION, DECAY, CLIP = 3e-4, 3e-4, 3e-3, 1e-4, 1.0
-FLOAT_LIMIT = 0.05
 
 
 def check_inputs(clips, given):
@@ -94,7 +93,6 @@ def compare(data, fusion, dtype, lr_factor, tolerance, args):
         if dtype == torch.float32:
             again = python_losses(result, weights, fusion, args, dtype, lr_factor, reordered=True)
             spread = (again - losses).abs().max().item()
-            tolerance = min(max(tolerance, 2 * spread), FLOAT_LIMIT)
             own = f"  Python's own {spread:.1e}"
     bad = not error <= tolerance
     kind = f"{str(dtype).removeprefix('torch.')}, rates * {lr_factor:g}"

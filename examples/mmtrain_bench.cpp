@@ -23,9 +23,9 @@ struct Measurement {
   int (*run)(int argc, char** argv);
 };
 constexpr std::array kMeasurements{
-    Measurement{"images", bench::images}, Measurement{"mel", bench::mel},         Measurement{"video", bench::video},
-    Measurement{"text", bench::text},     Measurement{"sensors", bench::sensors}, Measurement{"cache", bench::cache},
-    Measurement{"step", bench::step},     Measurement{"scaling", bench::scaling},
+    Measurement{"images", bench::images}, Measurement{"clips", bench::clips}, Measurement{"mel", bench::mel},
+    Measurement{"video", bench::video},   Measurement{"text", bench::text},   Measurement{"sensors", bench::sensors},
+    Measurement{"cache", bench::cache},   Measurement{"step", bench::step},   Measurement{"scaling", bench::scaling},
 };
 
 int run(int argc, char** argv) {

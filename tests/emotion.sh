@@ -112,6 +112,8 @@ mkdir empty
 expect 2 'train_sent_emo.csv' "${train[@]}" --data_dir empty
 expect 2 'did you mean' "${train[@]}" --modality sight
 expect 2 'lr_visual must be positive' "${train[@]}" --lr_visual 0
+expect 2 "no parameter begins with 'ears'" "${train[@]}" --freeze ears
+expect 2 "unexpected argument 'stray'" "${train[@]}" stray
 expect 2 'EmoEvaluation' "${train[@]}" --dataset IEMOCAP
 
 # Answers for clips: one line each, errors where they belong, windows of a long one.

@@ -5,6 +5,8 @@ namespace mmtrain::bench {
 
 /// Image files or their cache to batches.
 int images(int argc, char** argv);
+/// Cached clips of talking people to batches.
+int clips(int argc, char** argv);
 /// Sound in memory to mel spectrograms.
 int mel(int argc, char** argv);
 /// Clips to frames and mel spectrograms.

@@ -151,17 +151,6 @@ void use_demo_data(Options& options, const Cli& cli, const parallel::Strategy& s
                   options.model.d_model, options.model.width, options.lr_visual, options.lr_audio, options.lr_fusion));
 }
 
-// How training clips vary; the sizes go with those of the clips.
-datasets::ClipDatasetOptions transform_of(const Options& options, bool augmented) {
-  datasets::ClipDatasetOptions result{.visual = options.model.visual(), .audio = options.model.audio()};
-  if (!augmented) return result;
-  const int size = options.model.image_size, frames = options.model.mel_frames;
-  result.image = media::ImageTransform({media::RandomResizedCrop{size, size, {0.7, 1.0}}, media::RandomHorizontalFlip{},
-                                        media::ColorJitter{0.2, 0.2, 0.2, 0.05}, media::Normalize{}});
-  result.mel = {.time_shift = frames / 16, .gain = 2, .time_mask = frames / 20, .frequency_mask = 6};
-  return result;
-}
-
 // The same clips with labels in random order: what a net learns from them is nothing.
 class ShuffledLabels final : public Dataset {
  public:
@@ -188,7 +177,7 @@ class ShuffledLabels final : public Dataset {
 
 std::shared_ptr<const Dataset> open_split(const Options& options, const std::string& split) {
   const bool training = split == "train";
-  datasets::ClipDatasetOptions transform = transform_of(options, training && options.augment == "standard");
+  datasets::ClipDatasetOptions transform = clip_transform(options.model, training && options.augment == "standard");
   const datasets::ClipCacheOptions cache{options.cache, options.num_workers};
   std::shared_ptr<const Dataset> data;
   if (options.dataset == "IEMOCAP") {
@@ -238,6 +227,16 @@ EmotionModelOptions EmotionModelOptions::from(const Config& config) {
 
 datasets::ClipOptions EmotionModelOptions::clips() const {
   return {.frames = frames, .image_size = image_size, .mel_frames = mel_frames, .max_seconds = max_seconds};
+}
+
+datasets::ClipDatasetOptions clip_transform(const EmotionModelOptions& options, bool augmented) {
+  datasets::ClipDatasetOptions result{.visual = options.visual(), .audio = options.audio()};
+  if (!augmented) return result;
+  const int size = options.image_size, frames = options.mel_frames;
+  result.image = media::ImageTransform({media::RandomResizedCrop{size, size, {0.7, 1.0}}, media::RandomHorizontalFlip{},
+                                        media::ColorJitter{0.2, 0.2, 0.2, 0.05}, media::Normalize{}});
+  result.mel = {.time_shift = frames / 16, .gain = 2, .time_mask = frames / 20, .frequency_mask = 6};
+  return result;
 }
 
 std::shared_ptr<Model> make_emotion_model(const EmotionModelOptions& options, std::int64_t classes) {

@@ -39,6 +39,9 @@ struct EmotionModelOptions {
   bool audio() const { return modality != "visual"; }
 };
 
+/// What the net is given of a clip; `augmented` as in training, with shifts and crops that go with the clip's sizes.
+mmtrain::datasets::ClipDatasetOptions clip_transform(const EmotionModelOptions& options, bool augmented);
+
 /// The net, freshly initialized.
 std::shared_ptr<mmtrain::Model> make_emotion_model(const EmotionModelOptions& options, std::int64_t classes);
 

@@ -237,7 +237,8 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("name", name, "name of the run; default: the model's");
   cli.add("epochs", epochs, "passes over the training split");
   cli.add("batch_size", batch_size, "rows per rank and step");
-  cli.add("num_workers", num_workers, "threads that load data, per rank");
+  cli.add("num_workers", num_workers,
+          workers_shared ? "threads that load data, per process" : "threads that load data, per rank");
   cli.add("seed", seed, "seed of weights, order and augmentation");
   cli.add("deterministic", deterministic, "only algorithms that repeat bit for bit");
   cli.add("device", device, "auto, cpu, cuda or cuda:N");
@@ -253,7 +254,7 @@ void TrainingOptions::declare(Cli& cli) {
       "pretrained", pretrained,
       "start from the weights of this checkpoint, safetensors or .pth file, where names fit; torchvision's resnet18 "
       "fits the visual encoder");
-  cli.add_words("freeze", freeze, "beginnings of the names of parameters that are not trained");
+  cli.add("freeze", freeze, "beginnings of the names of parameters that are not trained, e.g. visual_encoder.backbone");
   cli.add("limit_train_batches", limit_train_batches, "batches of an epoch, 0: all");
   cli.add("limit_val_batches", limit_val_batches, "batches of a validation, 0: all");
   cli.add("cache", cache, "decode-once cache: auto, off, a folder, or a .safetensors file");
@@ -344,8 +345,8 @@ torch::Device device_of_process(const TrainingOptions& options, const std::vecto
   const torch::Tensor too_few = torch::tensor(place >= devices.size() ? 1 : 0, torch::kInt32);
   group.all_reduce(too_few, mmtrain::parallel::ReduceOp::max);
   if (too_few.item<std::int32_t>() == 0) return devices[place];
-  const std::string reason = fmt::format("{} GPUs are fewer than the processes of a host, which need one each",
-                                         devices.size());
+  const std::string reason =
+      fmt::format("{} GPUs are fewer than the processes of a host, which need one each", devices.size());
   if (options.device != "auto" && !options.device_is_wish) {
     throw mmtrain::ConfigError(fmt::format("--device {}: {}: start fewer, or --device cpu", options.device, reason));
   }

@@ -26,6 +26,8 @@ namespace {
 
 // Rows are decoded and marked as done in pieces of about this many bytes: what an interrupted build loses per thread.
 constexpr std::uint64_t kPieceBytes = 1 << 20;
+// At least so many pieces a thread, where there are rows enough: at the end a thread waits for one piece of another.
+constexpr std::int64_t kPiecesPerThread = 16;
 
 // What the pages of a file under construction hold survives a killed process, but not a crash of the machine: the
 // marks of done rows may have reached the disk before the rows. They are believed in the same run of the machine only.
@@ -188,7 +190,8 @@ void CacheBuilder::build(const fs::path& target, int num_workers, const Progress
   const File file(partial_, O_RDWR);
   std::uint64_t row_bytes = 1;
   for (const Rows& field : fields_) row_bytes += field.bytes;
-  const auto piece = static_cast<std::int64_t>(std::max<std::uint64_t>(1, kPieceBytes / row_bytes));
+  const std::int64_t piece = std::max<std::int64_t>(
+      1, std::min(static_cast<std::int64_t>(kPieceBytes / row_bytes), key_.samples / (kPiecesPerThread * num_workers)));
 
   std::atomic<std::int64_t> done{0};
   std::mutex mutex;

@@ -98,9 +98,10 @@ void WorkerPool::assign(std::shared_ptr<Pass> pass) {
     try {
       threads_.emplace_back([this, number] { run(number); });
     } catch (const std::system_error& error) {
-      throw ConfigError(fmt::format("[DataLoader] the system starts no more than {} of num_workers {} threads ({}): "
-                                    "take about as many as there are cores",
-                                    number, count_, error.what()));
+      throw ConfigError(
+          fmt::format("[DataLoader] the system starts no more than {} of num_workers {} threads ({}): "
+                      "take about as many as there are cores",
+                      number, count_, error.what()));
     }
   }
 }

@@ -9,10 +9,10 @@ namespace mmtrain::parallel {
 
 c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10d::Store>&, int rank, int,
                                                     c10::Device device, std::chrono::milliseconds) {
-  throw DeviceError(
-      fmt::format("[ProcessGroup] rank {} on {}: this library was built without NCCL, so that several GPUs cannot train "
-                  "together: build it where the CUDA toolkit's headers and nccl.h are, or take one GPU",
-                  rank, device.str()));
+  throw DeviceError(fmt::format(
+      "[ProcessGroup] rank {} on {}: this library was built without NCCL, so that several GPUs cannot train "
+      "together: build it where the CUDA toolkit's headers and nccl.h are, or take one GPU",
+      rank, device.str()));
 }
 
 }  // namespace mmtrain::parallel

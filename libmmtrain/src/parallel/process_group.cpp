@@ -211,8 +211,8 @@ void ProcessGroup::use_device(c10::Device device) {
                                   impl_->device()->str(), device.str()));
   }
   // A connection of its own: threads that share one would wait for each other in it.
-  impl_->use_device(device, make_nccl_backend(impl_->group->getStore()->clone(), rank(), world_size(), device,
-                                              impl_->timeout));
+  impl_->use_device(device,
+                    make_nccl_backend(impl_->group->getStore()->clone(), rank(), world_size(), device, impl_->timeout));
 }
 
 void ProcessGroup::abort(std::string_view error, std::optional<c10::Device> device) noexcept {

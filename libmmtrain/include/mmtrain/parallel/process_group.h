@@ -57,9 +57,9 @@ class MMTRAIN_API ProcessGroup {
   /// Returns when all ranks have called it.
   void barrier();
 
-  /// From now on collectives take tensors on `device` too, through NCCL; called by all ranks, each with a GPU of its own.
-  /// They return when the current stream has them in order, not when they are done. Does nothing for the CPU and in a
-  /// group of one. Throws `DeviceError` where NCCL cannot be used.
+  /// From now on collectives take tensors on `device` too, through NCCL; called by all ranks, each with a GPU of its
+  /// own. They return when the current stream has them in order, not when they are done. Does nothing for the CPU and
+  /// in a group of one. Throws `DeviceError` where NCCL cannot be used.
   void use_device(c10::Device device);
 
   /// The regular end, called by all ranks: waits for all of them (throws `DistributedError` if one stays away), then

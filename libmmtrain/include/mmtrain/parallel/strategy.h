@@ -82,8 +82,9 @@ class MMTRAIN_API SingleDevice final : public Strategy {
 class MMTRAIN_API ReplicaStrategy final : public Strategy {
  public:
   /// `threads`: that operators may use on each rank; 0 shares the present number out. A rank that does not answer
-  /// breaks the group after the timeout, in a collective or when another has come to the end of `run`; its thread cannot
-  /// be ended, so that the process should: `run` throws, and the destructor does not wait for it. Throws `ConfigError` without devices.
+  /// breaks the group after the timeout, in a collective or when another has come to the end of `run`; its thread
+  /// cannot be ended, so that the process should: `run` throws, and the destructor does not wait for it. Throws
+  /// `ConfigError` without devices.
   explicit ReplicaStrategy(const std::vector<c10::Device>& devices, const GroupOptions& options = {}, int threads = 0,
                            const ProcessGroup& processes = {});
   ~ReplicaStrategy() override;

@@ -81,9 +81,11 @@ fault kill-main 'kill_backward 0 9' '--nproc 2' 137 '[rank 0] does not answer an
 fault exit 'exit 1 9' '--nproc 2' 1 '[rank 1] does not answer any more'
 with_norm='--model residual --width 0.25'
 for how in --nproc --replicas; do
-  fault "throw$how" 'throw 1 9' "$how 2" 1 '[rank 1' 'the planted fault'
+  who='[rank 1' # thread ranks are numbered in the order in which they come to their first loss
+  [[ $how == --nproc ]] || who='[rank '
+  fault "throw$how" 'throw 1 9' "$how 2" 1 "$who" 'the planted fault'
   fault "throw_backward$how" 'throw_backward 1 9' "$how 2" 1 '[rank ' 'the planted fault'
-  fault "memory$how" 'memory 1 9' "$how 2" 3 '[rank 1' 'Out of memory on cpu' 'halve the batch'
+  fault "memory$how" 'memory 1 9' "$how 2" 3 "$who" 'Out of memory on cpu' 'halve the batch'
   fault "memory_backward$how" 'memory_backward 1 9' "$how 2" 3 '[rank ' 'Out of memory on cpu'
   fault "unused$how" 'unused 1 0' "$how 2 $with_norm" 1 'no gradient reached ' 'bn1.bias' 'find_unused_parameters'
 done

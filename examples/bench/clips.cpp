@@ -1,4 +1,7 @@
+#include "bench/measurements.h"
+
 #include <fmt/format.h>
+#include <mmtrain/mmtrain.h>
 
 #include <cstdint>
 #include <memory>
@@ -7,12 +10,8 @@
 
 #include "bench/loading.h"
 #include "bench/measure.h"
-#include "bench/measurements.h"
 #include "common/cli.h"
 #include "common/emotion.h"
-#include "mmtrain/core/error.h"
-#include "mmtrain/data/sampler.h"
-#include "mmtrain/datasets/meld.h"
 
 namespace mmtrain::bench {
 

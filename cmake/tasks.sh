@@ -173,7 +173,8 @@ find_test_python() {
 # configure OPTION...: a build folder that is there keeps its settings.
 configure() {
   local -a fresh=()
-  [[ -f $BUILD_DIR/CMakeCache.txt ]] || fresh=(--preset "$PRESET")
+  # What a preset says of sanitizers and modules holds anew each time; settings of a usual build are the user's.
+  [[ -f $BUILD_DIR/CMakeCache.txt && $PRESET != [at]san* ]] || fresh=(--preset "$PRESET")
   say "Configuring in $BUILD_DIR"
   attempt "The message above names what is missing. After moving or copying the clone: make clean." \
     cmake -S . -B "$BUILD_DIR" --log-level=NOTICE "${fresh[@]}" -DTorch_DIR="$TORCH_CMAKE_DIR" "$@"
@@ -209,6 +210,7 @@ make bench         measure image loading and training steps (JSON lines)
 make gpu-bundle    collect in .gpu-bundle/ what the GPU tests need on a bare machine with LibTorch
 make gpu-check     run the GPU tests of .gpu-bundle/ here
 make asan, tsan    build and run the tests that sanitizers watch
+make tsan-engine   the same for the parallel engine
 make fuzz          build the harnesses of tests/fuzz and run each for FUZZ_SECONDS (20)
 make format        format all sources; check-format only looks
 make clean         remove build folders and .gpu-bundle/
@@ -263,6 +265,7 @@ task_test() {
 
 task_asan() { sanitize asan; }
 task_tsan() { sanitize tsan; }
+task_tsan_engine() { sanitize tsan-engine; }
 
 # sanitize PRESET: builds the tests that are worth it with a sanitizer, and runs them.
 sanitize() {
@@ -274,7 +277,7 @@ sanitize() {
   build "${PRESET}_tests"
   say "Running the tests of preset $PRESET"
   attempt "Run one test again: ctest --test-dir $BUILD_DIR -R NAME --output-on-failure" \
-    ctest --test-dir "$BUILD_DIR" -L "$PRESET" --output-on-failure
+    ctest --test-dir "$BUILD_DIR" -L "^$PRESET\$" --output-on-failure
 }
 
 # The harnesses are a project of their own: Clang builds the few sources without LibTorch in a minute. What they find to
@@ -396,7 +399,7 @@ formatter() {
 task_clean() {
   say "Removing $BUILD_DIR and $GPU_BUNDLE (generated data, runs and $MMTRAIN_HOME stay)"
   local folder
-  for folder in "$BUILD_DIR" "$BUILD_DIR"-{dev,gpu,asan,tsan,fuzz}; do
+  for folder in "$BUILD_DIR" "$BUILD_DIR"-{dev,gpu,asan,tsan,tsan-engine,fuzz}; do
     [[ ! -f $folder/CMakeCache.txt ]] || rm -rf -- "$folder"
   done
   rm -rf -- "$GPU_BUNDLE"

@@ -37,7 +37,7 @@ int clips(int argc, char** argv) {
   if (data_dir.empty()) throw ConfigError("--data_dir DIR is needed: clips in MELD's layout");
 
   const auto data = datasets::meld(data_dir, "train", programs::clip_transform(model, /*augmented=*/true),
-                                   model.clips(), {.num_workers = num_workers});
+                                   model.clips(), {.cache = "auto", .num_workers = num_workers});
   DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 0),
                     {.batch_size = batch_size, .num_workers = num_workers, .bad_samples = BadSamplePolicy::skip});
   const LoadingRates measured = measure_loading(loader, data->size(), seconds, consume_rate);

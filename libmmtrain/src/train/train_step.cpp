@@ -60,7 +60,10 @@ Loss focal_loss(const nn::FocalLossOptions& options) {
 void to_channels_last(torch::nn::Module& module) {
   torch::NoGradGuard no_grad;
   const auto convert = [](torch::Tensor& tensor) {
-    if (tensor.dim() == 4) tensor.set_data(tensor.contiguous(torch::MemoryFormat::ChannelsLast));
+    if (tensor.dim() != 4) return;
+    // A kernel of 1x1 counts as channels-last already, but its gradient comes with strides in full: reducer and
+    // optimizer want the same.
+    tensor.set_data(torch::empty_like(tensor, tensor.options(), torch::MemoryFormat::ChannelsLast).copy_(tensor));
   };
   for (torch::Tensor& parameter : module.parameters()) convert(parameter);
   for (torch::Tensor& buffer : module.buffers()) convert(buffer);

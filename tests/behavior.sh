@@ -37,7 +37,7 @@ done
 for words in '吞咽五列.txt: left out' 'Split test: ' 'Memory of cpu' 'No notch at 50 Hz'; do
   grep -qF -- "$words" all/training.log || fail "'$words' is not in training.log"
 done
-for file in config.json env.json training.log model_comparison.csv classification_report.txt test_results.json result.json \
+for file in config.json env.json training.log model_comparison.csv classification_report.txt report.html test_results.json result.json \
   comprehensive_results.png experiment_summary.json plots/{curves,confusion_matrix}.png \
   best_{cnn,transformer,fusion,dual}_model.safetensors; do
   [[ -s all/$file ]] || fail "$file is missing in the run directory"

@@ -40,7 +40,7 @@ for clip in train_splits/dia4_utt0 train_splits/dia5_utt0 dev_splits_complete/di
 done
 says '4 broken samples were skipped, each named above \(2 of train, 1 of val, 1 of test\)'
 run=$runs/first
-for file in config.json env.json training.log metrics.csv test_results.json classification_report.txt result.json \
+for file in config.json env.json training.log metrics.csv test_results.json classification_report.txt report.html result.json \
   plots/curves.png plots/confusion_matrix.png \
   checkpoints/{last,best,epoch_001,epoch_002}/{model.safetensors,optimizer.safetensors,state.json}; do
   [[ -s $run/$file ]] || fail "$file is missing in the run directory"

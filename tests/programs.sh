@@ -31,7 +31,7 @@ last=$(tail -n 1 output.txt)
 [[ $last == 'result {'*'"world_size":1}' ]] || fail "the last line is not the result: $last"
 grep -q 'skipped .*JPEG' output.txt || fail "broken images were not named"
 run=runs/tiny_imagenet_experiments/first
-for file in config.json env.json training.log metrics.csv test_results.json classification_report.txt result.json \
+for file in config.json env.json training.log metrics.csv test_results.json classification_report.txt report.html result.json \
   plots/curves.png plots/confusion_matrix.png checkpoints/{last,best}/{model.safetensors,optimizer.safetensors,state.json}; do
   [[ -s $run/$file ]] || fail "$file is missing in the run directory"
 done

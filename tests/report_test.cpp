@@ -304,11 +304,16 @@ TEST_CASE("the callback writes curves as epochs end and the reports of the test"
                          .first_epoch = 3,
                          .history = {history[0], history[1]},
                          .run_dir = run,
-                         .class_names = {"cat", "dog"}});
+                         .class_names = {"a<b", "dog"}});
     report.on_epoch_end(history[2]);
     report.on_test_end(metrics);
-    CHECK(read(run / "classification_report.txt") == classification_report(metrics.confusion, {"cat", "dog"}));
+    CHECK(read(run / "classification_report.txt") == classification_report(metrics.confusion, {"a<b", "dog"}));
+    const std::string page = read(run / "report.html");
+    CHECK_THAT(page, Catch::Contains("a&lt;b") && !Catch::Contains("a<b") && Catch::Contains("<td>3<td>"));
     if (!draws()) return;
+    // The eight bytes with which each PNG begins, and no file of another place.
+    CHECK_THAT(page, Catch::Contains("src=\"data:image/png;base64,iVBORw0KGgo"));
+    CHECK_THAT(page, !Catch::Contains("src=\"plots"));
     write_curves(dir / "expected.png", history);
     CHECK(read(run / "plots" / "curves.png") == read(dir / "expected.png"));
     CHECK(find(media::read_image(run / "plots" / "confusion_matrix.png"), kDarkest).count > 0);

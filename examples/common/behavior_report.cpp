@@ -5,6 +5,7 @@
 #include <mmtrain/device/memory.h>
 #include <mmtrain/io/atomic_file.h>
 #include <mmtrain/report/classification_report.h>
+#include <mmtrain/report/html_report.h>
 #include <mmtrain/report/plots.h>
 #include <mmtrain/report/report_callback.h>
 #include <mmtrain/train/loggers.h>
@@ -223,6 +224,7 @@ std::string report_models(const fs::path& run_dir, const std::vector<ModelResult
   write_test_results(run_dir / "test_results.json", best.test, data.class_names);
   write_curves(run_dir / "plots" / "curves.png", best.fit.history);
   write_comprehensive(run_dir / "comprehensive_results.png", results, best, data);
+  write_html_report(run_dir, best.fit.history);
   const ordered_json summary = summary_of(results, best, data, split, config, device, seconds);
   write_file_atomic(run_dir / "experiment_summary.json",
                     summary.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");

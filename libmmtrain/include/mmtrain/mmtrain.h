@@ -89,6 +89,7 @@
 #include "mmtrain/parallel/strategy.h"
 #include "mmtrain/parallel/sync_batch_norm.h"
 #include "mmtrain/report/classification_report.h"
+#include "mmtrain/report/html_report.h"
 #include "mmtrain/report/plots.h"
 #include "mmtrain/report/report_callback.h"
 #include "mmtrain/train/callback.h"

@@ -2,6 +2,7 @@
 
 #include "mmtrain/io/atomic_file.h"
 #include "mmtrain/report/classification_report.h"
+#include "mmtrain/report/html_report.h"
 #include "mmtrain/report/plots.h"
 
 namespace mmtrain {
@@ -42,7 +43,9 @@ void ReportCallback::on_epoch_end(const EpochRecord& record) {
 }
 
 void ReportCallback::on_test_end(const MetricValues& metrics) {
-  if (!run_dir_.empty()) write_test_report(run_dir_, metrics, class_names_);
+  if (run_dir_.empty()) return;
+  write_test_report(run_dir_, metrics, class_names_);
+  write_html_report(run_dir_, history_);
 }
 
 }  // namespace mmtrain

@@ -16,7 +16,7 @@ MMTRAIN_API void write_test_report(const std::filesystem::path& run_dir, const M
                                    const std::vector<std::string>& class_names);
 
 /// Draws a run: `plots/curves.png` after each epoch (those before a resume included), and the files of
-/// `write_test_report` after the final test. Does nothing in a run without a directory.
+/// `write_test_report` and `report.html` after the final test. Does nothing in a run without a directory.
 class MMTRAIN_API ReportCallback final : public Callback {
  public:
   void on_fit_begin(const FitInfo& info) override;

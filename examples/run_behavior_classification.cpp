@@ -477,7 +477,7 @@ class Pipeline {
     about.set("preparation", preparation.to_config());
     const TrainerOptions setup = programs::trainer_options(options, plan, about, kProgram);
     Trainer trainer(strategy_, make_parts, programs::make_loss(options, class_counts(loaders.train->dataset())), setup);
-    trainer.add(std::make_shared<ConsoleLogger>(options.print_every));
+    trainer.add(std::make_shared<ConsoleLogger>(options.print_every, /*f1=*/true));
     trainer.add(std::make_shared<CsvLogger>());
     trainer.add(std::make_shared<TensorBoardLogger>());
     trainer.add(std::make_shared<ReportCallback>());

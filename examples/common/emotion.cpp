@@ -306,7 +306,7 @@ int train_emotion(int argc, char** argv, const EmotionProgram& program, OutOfMem
   };
   const Loss loss = make_loss(options, class_counts(loaders.train->dataset()));
   Trainer trainer(strategy, make_parts, loss, trainer_options(options, plan, config, program.name));
-  trainer.add(std::make_shared<ConsoleLogger>(options.print_every));
+  trainer.add(std::make_shared<ConsoleLogger>(options.print_every, /*f1=*/true));
   trainer.add(std::make_shared<CsvLogger>());
   trainer.add(std::make_shared<TensorBoardLogger>(options.log_dir.empty() ? std::filesystem::path()
                                                                           : std::filesystem::path(options.log_dir) /

@@ -34,6 +34,9 @@ void ConsoleLogger::on_epoch_end(const EpochRecord& record) {
   log::info(fmt::format("Epoch {:>3}/{}: Train Loss: {:.4f}, Train Acc: {:.2f}%, {}LR: {:.6f}, Time: {:.2f}s",
                         record.epoch, epochs_, record.train_loss, 100 * record.train_acc, validated, record.lr,
                         record.epoch_seconds));
+  if (f1_ && !std::isnan(record.val_f1_macro))
+    log::info(
+        fmt::format("{:13}Test F1: macro {:.4f}, weighted {:.4f}", "", record.val_f1_macro, record.val_f1_weighted));
 }
 
 void CsvLogger::on_fit_begin(const FitInfo& info) {

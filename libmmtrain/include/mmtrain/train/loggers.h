@@ -14,14 +14,16 @@ namespace mmtrain {
 /// Acc: 0.94%, Test Loss: 5.0138, Test Acc: 2.17%, LR: 0.000300, Time: 19.77s`.
 class MMTRAIN_API ConsoleLogger final : public Callback {
  public:
-  /// Every `print_every` epochs, and the last.
-  explicit ConsoleLogger(std::int64_t print_every = 1) : print_every_(print_every) {}
+  /// Every `print_every` epochs, and the last. With `f1` a second line has macro and weighted F1, which say more than
+  /// the accuracy where classes are rare.
+  explicit ConsoleLogger(std::int64_t print_every = 1, bool f1 = false) : print_every_(print_every), f1_(f1) {}
   void on_fit_begin(const FitInfo& info) override;
   void on_first_batch(const Batch& batch) override;
   void on_epoch_end(const EpochRecord& record) override;
 
  private:
   std::int64_t print_every_, epochs_ = 0;
+  bool f1_;
 };
 
 /// Writes `metrics.csv`, one row an epoch. The whole file is replaced each time, so it is never torn and a resumed run

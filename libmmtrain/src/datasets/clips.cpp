@@ -5,16 +5,13 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <span>
 #include <utility>
 
+#include "datasets/cached_source.h"
 #include "mmtrain/core/error.h"
-#include "mmtrain/core/log.h"
-#include "mmtrain/core/progress.h"
-#include "mmtrain/data/decode_cache.h"
 #include "mmtrain/media/image_ops.h"
 #include "mmtrain/media/spectral.h"
 #include "mmtrain/media/video.h"
@@ -311,29 +308,14 @@ std::string ClipDataset::sample_name(std::int64_t index) const { return source_-
 std::shared_ptr<const SampleSource> cached_clips(std::vector<ClipFile> clips, const ClipOptions& options,
                                                  const ClipCacheOptions& cache, const std::string& name,
                                                  const fs::path& data_dir) {
-  using Clock = std::chrono::steady_clock;
   const auto files = std::make_shared<ClipFiles>(std::move(clips), options);
-  if (cache.cache == "off") return files;
-  ProgressLine line("decoding " + name, files->size());
-  const Clock::time_point start = Clock::now();
-  const auto progress = [&](std::int64_t done, std::int64_t) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    line.update(done, fmt::format("{:.0f} clips/s", static_cast<double>(done) / seconds));
-  };
-  const DecodeCacheOptions place{
-      .name = fmt::format("{}-{}x{}-{}", name, options.frames, options.image_size, options.mel_frames),
-      .place = cache.cache == "auto" ? "" : cache.cache,
-      .data_dir = data_dir,
-      .num_workers = cache.num_workers,
-      .progress = progress};
-  try {
-    return DecodeCache::open_or_build(files, place);
-  } catch (const Error& error) {
-    // "auto" is a wish, a path a demand.
-    if (cache.cache != "auto") throw;
-    log::warning(fmt::format("{}; clips are decoded each time instead", error.what()));
-    return files;
-  }
+  return detail::cached_source(
+      files, {.cache = cache.cache,
+              .split = name,
+              .shape = fmt::format("{}x{}-{}", options.frames, options.image_size, options.mel_frames),
+              .things = "clips",
+              .data_dir = data_dir,
+              .num_workers = cache.num_workers});
 }
 
 }  // namespace mmtrain::datasets

@@ -2,15 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <utility>
 
+#include "datasets/cached_source.h"
 #include "datasets/file_reader.h"
 #include "datasets/tiny_imagenet_index.h"
 #include "mmtrain/core/error.h"
-#include "mmtrain/core/log.h"
-#include "mmtrain/core/progress.h"
-#include "mmtrain/data/decode_cache.h"
 #include "mmtrain/media/image.h"
 
 namespace mmtrain::datasets {
@@ -21,30 +18,6 @@ constexpr int kChannels = 3;
 
 std::size_t image_bytes(int size) {
   return static_cast<std::size_t>(size) * static_cast<std::size_t>(size) * kChannels;
-}
-
-std::shared_ptr<const SampleSource> open_cache(std::shared_ptr<TinyImageNetFiles> files, const std::string& split,
-                                               const TinyImageNetOptions& options) {
-  using Clock = std::chrono::steady_clock;
-  ProgressLine line("decoding " + split, files->size());
-  const Clock::time_point start = Clock::now();
-  const auto progress = [&](std::int64_t done, std::int64_t) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    line.update(done, fmt::format("{:.0f} images/s", static_cast<double>(done) / seconds));
-  };
-  const DecodeCacheOptions place{.name = fmt::format("{}-{}x{}", split, options.image_size, options.image_size),
-                                 .place = options.cache == "auto" ? "" : options.cache,
-                                 .data_dir = files->root(),
-                                 .num_workers = options.num_workers,
-                                 .progress = progress};
-  try {
-    return DecodeCache::open_or_build(files, place);
-  } catch (const Error& error) {
-    // "auto" is a wish, a path a demand.
-    if (options.cache != "auto") throw;
-    log::warning(fmt::format("{}; images are decoded each time instead", error.what()));
-    return files;
-  }
 }
 
 }  // namespace
@@ -114,13 +87,14 @@ std::string TinyImageNetFiles::fingerprint() const {
 
 std::shared_ptr<ImageDataset> tiny_imagenet(const fs::path& directory, const std::string& split,
                                             media::ImageTransform transform, const TinyImageNetOptions& options) {
-  auto files = std::make_shared<TinyImageNetFiles>(directory, split, options.image_size);
-  std::vector<std::int64_t> labels = files->labels();
-  std::vector<std::string> class_names = files->class_names();
-  std::shared_ptr<const SampleSource> source = files;
-  if (options.cache != "off") source = open_cache(files, split, options);
-  return std::make_shared<ImageDataset>(std::move(source), std::move(labels), std::move(class_names),
-                                        std::move(transform));
+  const auto files = std::make_shared<TinyImageNetFiles>(directory, split, options.image_size);
+  auto source = detail::cached_source(files, {.cache = options.cache,
+                                              .split = split,
+                                              .shape = fmt::format("{0}x{0}", options.image_size),
+                                              .things = "images",
+                                              .data_dir = files->root(),
+                                              .num_workers = options.num_workers});
+  return std::make_shared<ImageDataset>(std::move(source), files->labels(), files->class_names(), std::move(transform));
 }
 
 }  // namespace mmtrain::datasets

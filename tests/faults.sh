@@ -4,19 +4,14 @@
 # usage: faults.sh FOLDER_OF_THE_PROGRAMS FAULT_HOOK WORK_FOLDER [TORCHRUN]
 # FAULT_HOOK: the library made of tools/fault_hook.cpp.
 set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/programs_lib.sh"
 bin=$1 torchrun=${4:-}
-rm -rf -- "$3"
-mkdir -p -- "$3"
-hook=$(mktemp -d /tmp/mmtrain-faults.XXXXXX)/hook.so # LD_PRELOAD takes no path with a space
-trap 'rm -rf -- "${hook%/*}"' EXIT
-cp -- "$2" "$hook"
-cd -- "$3"
+preload_copy "$2"
+work_in "$3"
 export OMP_NUM_THREADS=1
 
 readonly TIMEOUT=10 # --dist_timeout: short, but not too short for processes to start in on a busy machine
 readonly LIMIT=150  # what runs longer than this hangs
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
 train=("$bin/tiny_imagenet_experiments" --data_dir "$PWD/data" --model baseline --width 0.125 --batch_size 4
   --num_workers 1 --epochs 3 --lr 1e-4 --device cpu --dist_timeout "$TIMEOUT")

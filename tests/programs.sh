@@ -2,21 +2,9 @@
 # The programs end to end on tiny generated data: results, run directory, resume, exit codes.
 # usage: programs.sh FOLDER_OF_THE_PROGRAMS WORK_FOLDER
 set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/programs_lib.sh"
 bin=$1
-rm -rf -- "$2"
-mkdir -p -- "$2"
-cd -- "$2"
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
-
-# expect CODE WORDS COMMAND...: the command ends with CODE and says WORDS.
-expect() {
-  local code=$1 words=$2 got=0
-  shift 2
-  "$@" >output.txt 2>&1 </dev/null || got=$?
-  [[ $got -eq $code ]] || { cat output.txt >&2; fail "exit code $got instead of $code: $*"; }
-  grep -qF -- "$words" output.txt || { cat output.txt >&2; fail "'$words' was not said by: $*"; }
-}
+work_in "$2"
 
 "$bin/mmtrain_makedata" images --out data --classes 4 --per_class 10 --seed 3 --quirks >/dev/null
 "$bin/mmtrain_makedata" images --out again --classes 4 --per_class 10 --seed 3 --quirks >/dev/null

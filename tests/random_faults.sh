@@ -3,13 +3,10 @@
 # of its fault, and leaves no process.
 # usage: random_faults.sh FOLDER_OF_THE_PROGRAMS FAULT_HOOK WORK_FOLDER [COUNT [SEED]]
 set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/programs_lib.sh"
 bin=$1 count=${4:-10} seed=${5:-$(date +%s)}
-rm -rf -- "$3"
-mkdir -p -- "$3"
-hook=$(mktemp -d /tmp/mmtrain-faults.XXXXXX)/hook.so # LD_PRELOAD takes no path with a space
-trap 'rm -rf -- "${hook%/*}"' EXIT
-cp -- "$2" "$hook"
-cd -- "$3"
+preload_copy "$2"
+work_in "$3"
 export OMP_NUM_THREADS=1
 RANDOM=$((seed % 32768))
 

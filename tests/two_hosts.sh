@@ -3,13 +3,11 @@
 # the losses of one device; when the cable is cut, all ranks end in time.
 # usage: two_hosts.sh FOLDER_OF_THE_PROGRAMS WORK_FOLDER [TORCHRUN]; exit code 77: namespaces are not allowed here
 set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/programs_lib.sh"
 bin=$1 torchrun=${3:-}
-rm -rf -- "$2"
-mkdir -p -- "$2"
-cd -- "$2"
+work_in "$2"
 export OMP_NUM_THREADS=1
 
-fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 skip() { printf 'skipped: %s\n' "$*"; exit 77; }
 
 readonly A=mmtrain-$$-a B=mmtrain-$$-b ADDRESS_A=198.18.77.1 ADDRESS_B=198.18.77.2 # of the range for tests

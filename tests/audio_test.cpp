@@ -20,12 +20,14 @@
 #include "mmtrain/media/filters.h"
 #include "mmtrain/media/resample.h"
 #include "mmtrain/media/spectral.h"
+#include "temp_dir.h"
 
 // What the numbers should be is checked against Python in tests/python/audio_parity.py.
 namespace {
 
 using namespace mmtrain;
 using namespace mmtrain::media;
+using fixtures::TempDir;
 
 std::vector<float> noise(std::size_t size, unsigned seed = 1) {
   std::mt19937 generator(seed);
@@ -63,19 +65,6 @@ class LevelGuard {
 
  private:
   SimdLevel before_;
-};
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "mmtrain_audio_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
 };
 
 /// A WAV file of 16-bit samples.
@@ -126,7 +115,7 @@ std::vector<std::int16_t> ramp(int size) {
 }  // namespace
 
 TEST_CASE("A wav file is read with its rate, channels and exact samples", "[audio][file]") {
-  const Folder folder;
+  const TempDir folder;
   const Audio audio = read_audio(written(folder / "a.wav", wav(2, 8000, {0, 16384, -32768, 32767, 1, -1})));
   CHECK(audio.sample_rate == 8000);
   CHECK(audio.channels == 2);
@@ -136,7 +125,7 @@ TEST_CASE("A wav file is read with its rate, channels and exact samples", "[audi
 }
 
 TEST_CASE("A span of a file is cut at the nearest sample, and ends where the file does", "[audio][file]") {
-  const Folder folder;
+  const TempDir folder;
   const auto path = written(folder / "a.wav", wav(1, 1000, ramp(1000)));
   const Audio part = read_audio(path, {.start = 0.25, .duration = 0.1});
   REQUIRE(part.frames() == 100);
@@ -148,7 +137,7 @@ TEST_CASE("A span of a file is cut at the nearest sample, and ends where the fil
 }
 
 TEST_CASE("What is no sound is refused with the file's name and the reason", "[audio][file]") {
-  const Folder folder;
+  const TempDir folder;
   CHECK(contains(reason(folder / "missing.wav"), "missing.wav: No such file"));
   CHECK(contains(reason(folder / ""), "not a file"));
   CHECK(contains(reason(written(folder / "a.txt", "no sound at all, but some text")), "a.txt: "));
@@ -163,7 +152,7 @@ TEST_CASE("What is no sound is refused with the file's name and the reason", "[a
 }
 
 TEST_CASE("A file that is cut off gives the samples that are there", "[audio][file]") {
-  const Folder folder;
+  const TempDir folder;
   const std::string whole = wav(1, 8000, ramp(5000));
   const Audio audio = read_audio(written(folder / "cut.wav", whole.substr(0, 44 + 2 * 1234)));
   REQUIRE(audio.frames() == 1234);
@@ -171,7 +160,7 @@ TEST_CASE("A file that is cut off gives the samples that are there", "[audio][fi
 }
 
 TEST_CASE("Broken headers are read or refused, never worse", "[audio][file]") {
-  const Folder folder;
+  const TempDir folder;
   const std::string whole = wav(2, 8000, ramp(64));
   std::mt19937 generator(1);
   int refused = 0;
@@ -203,7 +192,7 @@ TEST_CASE("Mixing to mono takes the mean of two channels and weighs the centre o
 }
 
 TEST_CASE("Resampling changes rate and length of all channels", "[audio][resample]") {
-  const Folder folder;
+  const TempDir folder;
   const auto path = written(folder / "a.wav", wav(2, 1000, ramp(2000)));
   const Audio audio = read_audio(path, {.sample_rate = 1600});
   CHECK(audio.sample_rate == 1600);

@@ -21,20 +21,16 @@
 #include "mmtrain/core/log.h"
 #include "mmtrain/core/progress.h"
 #include "mmtrain/core/random.h"
+#include "temp_dir.h"
 
 namespace fs = std::filesystem;
+using fixtures::TempDir;
 using mmtrain::Config;
 using mmtrain::ConfigError;
 using mmtrain::RandomDomain;
 using mmtrain::RandomStream;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("mmtrain_core_" + std::to_string(::getpid()));
-  TemporaryFolder() { fs::create_directories(path); }
-  ~TemporaryFolder() { fs::remove_all(path); }
-};
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path);
@@ -138,8 +134,8 @@ TEST_CASE("an unknown key is refused with the nearest known one", "[core][config
 }
 
 TEST_CASE("syntax errors of a JSON file are told with file, line and column", "[core][config]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "broken.json";
+  const TempDir folder;
+  const fs::path path = folder.path() / "broken.json";
   const auto load_error = [&](const std::string& text) {
     std::ofstream(path) << text;
     return config_error([&] { Config::load(path); });
@@ -162,11 +158,11 @@ TEST_CASE("the same key may stand in different objects", "[core][config]") {
 }
 
 TEST_CASE("a configuration file that cannot be read is an error that names it", "[core][config]") {
-  const TemporaryFolder folder;
-  CHECK(config_error([&] { Config::load(folder.path / "none.json"); }) ==
-        "[Config] cannot read '" + (folder.path / "none.json").string() + "': no such file");
-  CHECK(config_error([&] { Config::load(folder.path); }) ==
-        "[Config] cannot read '" + folder.path.string() + "': not a readable file");
+  const TempDir folder;
+  CHECK(config_error([&] { Config::load(folder.path() / "none.json"); }) ==
+        "[Config] cannot read '" + (folder.path() / "none.json").string() + "': no such file");
+  CHECK(config_error([&] { Config::load(folder.path()); }) ==
+        "[Config] cannot read '" + folder.path().string() + "': not a readable file");
 }
 
 TEST_CASE("set and dump keep the order of keys and read back as the same", "[core][config]") {
@@ -262,8 +258,8 @@ TEST_CASE("warn_once speaks once a key", "[core][log]") {
 
 TEST_CASE("a log file gets every line with a time stamp, whatever the console shows", "[core][log]") {
   namespace log = mmtrain::log;
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "training.log";
+  const TempDir folder;
+  const fs::path path = folder.path() / "training.log";
   LogCapture capture;
   {
     const log::File file(path);
@@ -287,14 +283,14 @@ TEST_CASE("a log file gets every line with a time stamp, whatever the console sh
 }
 
 TEST_CASE("a log file that cannot be opened is a ConfigError", "[core][log]") {
-  const TemporaryFolder folder;
-  CHECK(config_error([&] { const mmtrain::log::File file(folder.path / "none" / "x.log"); }) ==
-        "[log] cannot open log file '" + (folder.path / "none" / "x.log").string() + "': No such file or directory");
+  const TempDir folder;
+  CHECK(config_error([&] { const mmtrain::log::File file(folder.path() / "none" / "x.log"); }) ==
+        "[log] cannot open log file '" + (folder.path() / "none" / "x.log").string() + "': No such file or directory");
 }
 
 TEST_CASE("lines of many threads arrive whole", "[core][log]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "training.log";
+  const TempDir folder;
+  const fs::path path = folder.path() / "training.log";
   LogCapture capture;
   constexpr int kThreads = 8, kLines = 200;
   {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <stdlib.h>
-
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -10,27 +8,10 @@
 
 #include "catch.h"
 #include "mmtrain/core/log.h"
+#include "temp_dir.h"
 
 // What the tests of data, caches and datasets share.
 namespace fixtures {
-
-// A directory of its own, with a blank in its name, gone at the end.
-class TempDir {
- public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "mmtrain data XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TempDir() { std::filesystem::remove_all(path_); }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // The log's lines while it lives, in place of the console.
 class LogCapture {

@@ -34,8 +34,10 @@
 #include "mmtrain/io/safetensors.h"
 #include "mmtrain/io/state_dict.h"
 #include "mmtrain/io/tensor_file.h"
+#include "temp_dir.h"
 
 namespace fs = std::filesystem;
+using fixtures::TempDir;
 using mmtrain::DataError;
 using mmtrain::Error;
 using mmtrain::SafetensorsFile;
@@ -43,16 +45,6 @@ using mmtrain::SafetensorsType;
 using mmtrain::StateDict;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path;
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "mmtrain_io_XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    path = name;
-  }
-  ~TemporaryFolder() { fs::remove_all(path); }
-};
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -217,8 +209,8 @@ StateDict without(const StateDict& dict, const std::string& name) {
 }  // namespace
 
 TEST_CASE("an atomic file appears complete at commit and not before", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file";
   write_text(path, "old");
   {
     mmtrain::AtomicFile file(path);
@@ -231,28 +223,28 @@ TEST_CASE("an atomic file appears complete at commit and not before", "[io][atom
     CHECK_THROWS_AS(file.commit(), Error);
   }
   CHECK(read_text(path) == "new content");
-  CHECK(count_files(folder.path) == 1);
+  CHECK(count_files(folder.path()) == 1);
 }
 
 TEST_CASE("an atomic file that is not committed leaves what was there and nothing else", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file";
   write_text(path, "old");
   { mmtrain::AtomicFile(path).write("new"); }
   CHECK(read_text(path) == "old");
-  CHECK(count_files(folder.path) == 1);
+  CHECK(count_files(folder.path()) == 1);
 }
 
 TEST_CASE("a file that outgrows the disk is an error that names it and leaves the old file", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file";
   write_text(path, "old");
   const FileSizeLimit limit(1 << 16);
   const std::string big(1 << 20, 'x');
   CHECK(message_of<Error>([&] { mmtrain::write_file_atomic(path, big); }) ==
         "[io] cannot write '" + path.string() + "': File too large");
   CHECK(read_text(path) == "old");
-  CHECK(count_files(folder.path) == 1);
+  CHECK(count_files(folder.path()) == 1);
 
   const StateDict tensors = [] {
     StateDict dict;
@@ -262,23 +254,23 @@ TEST_CASE("a file that outgrows the disk is an error that names it and leaves th
   }();
   CHECK_THROWS_AS(mmtrain::save_safetensors(path, tensors), Error);
   CHECK(read_text(path) == "old");
-  CHECK(count_files(folder.path) == 1);
+  CHECK(count_files(folder.path()) == 1);
 }
 
 TEST_CASE("a full file system leaves the old file", "[io][atomic]") {
-  const TemporaryFolder folder;
+  const TempDir folder;
   const pid_t child = start_child([&] {
     constexpr int kNotPermitted = 77;
     // A mount name space of its own: the mount ends with the child.
     if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return kNotPermitted;
     if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return kNotPermitted;
-    if (::mount("tmpfs", folder.path.c_str(), "tmpfs", 0, "size=256k") != 0) return kNotPermitted;
-    const fs::path path = folder.path / "file";
+    if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=256k") != 0) return kNotPermitted;
+    const fs::path path = folder.path() / "file";
     write_text(path, "old");
     const std::string message = message_of<Error>([&] { mmtrain::write_file_atomic(path, std::string(1 << 20, 'x')); });
     if (message != "[io] cannot write '" + path.string() + "': No space left on device") return 1;
     if (read_text(path) != "old") return 2;
-    return count_files(folder.path) == 1 ? 0 : 3;
+    return count_files(folder.path()) == 1 ? 0 : 3;
   });
   const int code = wait_for(child);
   if (code == 77) {
@@ -289,24 +281,24 @@ TEST_CASE("a full file system leaves the old file", "[io][atomic]") {
 }
 
 TEST_CASE("an atomic file in a folder that does not exist is an error that names it", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "none" / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "none" / "file";
   CHECK(message_of<Error>([&] { mmtrain::write_file_atomic(path, "x"); }) ==
         "[io] cannot write '" + path.string() + "': No such file or directory");
 }
 
 TEST_CASE("an atomic file never replaces a folder", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file";
   fs::create_directories(path / "inside");
   CHECK_THROWS_AS(mmtrain::write_file_atomic(path, "x"), Error);
   CHECK(fs::exists(path / "inside"));
-  CHECK(count_files(folder.path) == 1);
+  CHECK(count_files(folder.path()) == 1);
 }
 
 TEST_CASE("threads that write the same atomic file leave one of their contents, whole", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file";
   {
     std::vector<std::jthread> threads;
     for (char c = 'a'; c < 'e'; ++c) {
@@ -318,12 +310,12 @@ TEST_CASE("threads that write the same atomic file leave one of their contents, 
   const std::string text = read_text(path);
   REQUIRE(text.size() == 10'000);
   CHECK(text.find_first_not_of(text[0]) == std::string::npos);
-  CHECK(count_files(folder.path) == 1);
+  CHECK(count_files(folder.path()) == 1);
 }
 
 TEST_CASE("replace_directory puts a folder in the place of another", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path fresh = folder.path / "fresh", target = folder.path / "target";
+  const TempDir folder;
+  const fs::path fresh = folder.path() / "fresh", target = folder.path() / "target";
   const auto replace = [&] {
     write_version(fresh, "1");
     mmtrain::replace_directory(fresh, target);
@@ -331,7 +323,7 @@ TEST_CASE("replace_directory puts a folder in the place of another", "[io][atomi
     write_version(fresh, "2");
     mmtrain::replace_directory(fresh / "", target / "");
     if (read_version(target) != "2") return 2;
-    return count_files(folder.path) == 1 ? 0 : 3;
+    return count_files(folder.path()) == 1 ? 0 : 3;
   };
   SECTION("by exchange") { CHECK(replace() == 0); }
   SECTION("by a detour where the file system cannot exchange") {
@@ -346,8 +338,8 @@ TEST_CASE("replace_directory puts a folder in the place of another", "[io][atomi
 
 TEST_CASE("a kill at any moment of replace_directory leaves a complete folder", "[io][atomic]") {
   const bool exchange = GENERATE(true, false);
-  const TemporaryFolder folder;
-  const fs::path fresh = folder.path / "fresh", target = folder.path / "target";
+  const TempDir folder;
+  const fs::path fresh = folder.path() / "fresh", target = folder.path() / "target";
   write_version(target, "0");
   for (int round = 0; round < 40; ++round) {
     const pid_t child = start_child([&] {
@@ -371,8 +363,8 @@ TEST_CASE("a kill at any moment of replace_directory leaves a complete folder", 
 }
 
 TEST_CASE("recover_directory undoes a detour cut short at either point", "[io][atomic]") {
-  const TemporaryFolder folder;
-  const fs::path target = folder.path / "target", detour = folder.path / "target.old";
+  const TempDir folder;
+  const fs::path target = folder.path() / "target", detour = folder.path() / "target.old";
   write_version(detour, "1");
   mmtrain::recover_directory(target);
   CHECK(read_version(target) == "1");
@@ -384,8 +376,8 @@ TEST_CASE("recover_directory undoes a detour cut short at either point", "[io][a
 }
 
 TEST_CASE("a file lock has one holder among threads and processes", "[io][lock]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "lock";
+  const TempDir folder;
+  const fs::path path = folder.path() / "lock";
   const auto free_for_child = [&] {
     return wait_for(start_child([&] { return mmtrain::FileLock::try_lock(path).has_value() ? 1 : 0; })) == 1;
   };
@@ -399,18 +391,18 @@ TEST_CASE("a file lock has one holder among threads and processes", "[io][lock]"
     CHECK_FALSE(free_for_child());
   }
   CHECK(free_for_child());
-  CHECK_THROWS_AS(mmtrain::FileLock::wait(folder.path / "none" / "lock"), Error);
+  CHECK_THROWS_AS(mmtrain::FileLock::wait(folder.path() / "none" / "lock"), Error);
 }
 
 TEST_CASE("waiting for a file lock ends when its holder is killed", "[io][lock]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "lock";
+  const TempDir folder;
+  const fs::path path = folder.path() / "lock";
   const pid_t holder = start_child([&]() -> int {
     const auto lock = mmtrain::FileLock::wait(path);
-    write_text(folder.path / "held", "");
+    write_text(folder.path() / "held", "");
     for (;;) ::pause();
   });
-  while (!fs::exists(folder.path / "held")) std::this_thread::yield();
+  while (!fs::exists(folder.path() / "held")) std::this_thread::yield();
   std::atomic<bool> got = false;
   std::jthread waiter([&] {
     const auto lock = mmtrain::FileLock::wait(path);
@@ -425,8 +417,8 @@ TEST_CASE("waiting for a file lock ends when its holder is killed", "[io][lock]"
 }
 
 TEST_CASE("a mapped file shows the file's bytes", "[io][mapped]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file";
   write_text(path, "bytes");
   mmtrain::MappedFile file(path, mmtrain::MappedFile::Access::copy_on_write);
   mmtrain::MappedFile moved = std::move(file);
@@ -439,15 +431,15 @@ TEST_CASE("a mapped file shows the file's bytes", "[io][mapped]") {
 }
 
 TEST_CASE("an empty file maps to no bytes; what is no file is an error that names it", "[io][mapped]") {
-  const TemporaryFolder folder;
-  write_text(folder.path / "empty", "");
-  CHECK(mmtrain::MappedFile(folder.path / "empty").bytes().empty());
+  const TempDir folder;
+  write_text(folder.path() / "empty", "");
+  CHECK(mmtrain::MappedFile(folder.path() / "empty").bytes().empty());
   const auto error_of = [](const fs::path& path) {
     return message_of<DataError>([&] { const mmtrain::MappedFile file(path); });
   };
-  const std::string missing = (folder.path / "none").string(), pipe = (folder.path / "pipe").string();
+  const std::string missing = (folder.path() / "none").string(), pipe = (folder.path() / "pipe").string();
   CHECK(error_of(missing) == "[io] cannot read '" + missing + "': No such file or directory");
-  CHECK(error_of(folder.path) == "[io] cannot read '" + folder.path.string() + "': not a regular file");
+  CHECK(error_of(folder.path()) == "[io] cannot read '" + folder.path().string() + "': not a regular file");
   REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
   CHECK(error_of(pipe) == "[io] cannot read '" + pipe + "': not a regular file");
 }
@@ -553,8 +545,8 @@ TEST_CASE("a safetensors header that breaks the format is refused with its reaso
       {"metadata that is no object", safetensors_bytes(R"({"__metadata__":[]})", 0), "must be a JSON object"},
       {"metadata that is no text", safetensors_bytes(R"({"__metadata__":{"a":1}})", 0), "must be a string"},
   };
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "broken.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "broken.safetensors";
   for (const Case& broken : cases) {
     INFO(broken.name);
     write_text(path, broken.bytes);
@@ -567,8 +559,8 @@ TEST_CASE("a safetensors header that breaks the format is refused with its reaso
 }
 
 TEST_CASE("safetensors files that are unusual but allowed are read", "[io][safetensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   SECTION("no tensors") {
     write_text(path, safetensors_bytes("{}", 0));
     CHECK(SafetensorsFile(path).entries().empty());
@@ -597,8 +589,8 @@ TEST_CASE("safetensors files that are unusual but allowed are read", "[io][safet
 }
 
 TEST_CASE("write_safetensors lays tensors out as the Python library does", "[io][safetensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   const std::vector<std::byte> bytes(8, std::byte{7});
   const auto data = [&](std::size_t size) { return std::span(bytes).first(size); };
   mmtrain::write_safetensors(path,
@@ -618,8 +610,8 @@ TEST_CASE("write_safetensors lays tensors out as the Python library does", "[io]
 }
 
 TEST_CASE("a layout tells where a file that is filled later has its tensors", "[io][safetensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "cache.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "cache.safetensors";
   const auto layout = mmtrain::safetensors_layout(
       {{"status", SafetensorsType::u8, {10}}, {"image", SafetensorsType::u16, {10, 3}}}, {{"key", "abc"}});
   REQUIRE(layout.entries.size() == 2);
@@ -636,8 +628,8 @@ TEST_CASE("a layout tells where a file that is filled later has its tensors", "[
 }
 
 TEST_CASE("what cannot be written as safetensors is refused before a file is made", "[io][safetensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   const std::vector<std::byte> bytes(8);
   using Tensors = std::vector<mmtrain::SafetensorsTensor>;
   const auto error_of = [&](const Tensors& tensors, const mmtrain::SafetensorsMetadata& metadata = {}) {
@@ -653,12 +645,12 @@ TEST_CASE("what cannot be written as safetensors is refused before a file is mad
   CHECK(error_of({{"a", type, {std::int64_t{1} << 62, 4}, bytes}}).find("overflows") != std::string::npos);
   CHECK(error_of({{"a\xff", type, {8}, bytes}}).find("UTF-8") != std::string::npos);
   CHECK(error_of({{"a", type, {8}, bytes}}, {{"k", "\xff"}}).find("UTF-8") != std::string::npos);
-  CHECK(count_files(folder.path) == 0);
+  CHECK(count_files(folder.path()) == 0);
 }
 
 TEST_CASE("every type that LibTorch and the format share survives a round trip, copied or mapped", "[io][tensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "all.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "all.safetensors";
   torch::manual_seed(1);
   const torch::Tensor random = torch::randint(0, 256, {4, 6, 8}, torch::kUInt8);
   StateDict tensors;
@@ -687,8 +679,8 @@ TEST_CASE("every type that LibTorch and the format share survives a round trip, 
 }
 
 TEST_CASE("tensors are written by value whatever their layout in memory", "[io][tensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   const torch::Tensor base = torch::arange(24, torch::kFloat32).reshape({2, 3, 4});
   StateDict tensors;
   tensors.insert("transposed", base.transpose(0, 2));
@@ -711,8 +703,8 @@ TEST_CASE("tensors are written by value whatever their layout in memory", "[io][
 
 TEST_CASE("tensors on a CUDA device are written and come back on the host", "[io][tensors][cuda]") {
   if (!torch::cuda::is_available()) return;
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   StateDict tensors;
   tensors.insert("weight", torch::randn({5, 7}, torch::kCUDA).t());
   tensors.insert("count", torch::tensor(3, torch::TensorOptions(torch::kCUDA).dtype(torch::kLong)));
@@ -725,22 +717,22 @@ TEST_CASE("tensors on a CUDA device are written and come back on the host", "[io
 }
 
 TEST_CASE("tensors without dense values or of types the format lacks are refused by name", "[io][tensors]") {
-  const TemporaryFolder folder;
+  const TempDir folder;
   const auto error_of = [&](const torch::Tensor& tensor) {
     StateDict tensors;
     tensors.insert("odd", tensor);
-    return message_of<DataError>([&] { mmtrain::save_safetensors(folder.path / "file", tensors); });
+    return message_of<DataError>([&] { mmtrain::save_safetensors(folder.path() / "file", tensors); });
   };
   CHECK(error_of({}) == "[safetensors] tensor 'odd' is undefined");
   CHECK(error_of(torch::zeros({2}, torch::kComplexDouble)).find("no type for ComplexDouble") != std::string::npos);
   CHECK(error_of(torch::eye(2).to_sparse()).find("no dense values") != std::string::npos);
   CHECK(error_of(torch::empty({2}, torch::kMeta)).find("no dense values") != std::string::npos);
-  CHECK(count_files(folder.path) == 0);
+  CHECK(count_files(folder.path()) == 0);
 }
 
 TEST_CASE("mapped tensors outlive the file, share its memory and never write to it", "[io][tensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   StateDict tensors;
   tensors.insert("a", torch::arange(1000));
   mmtrain::save_safetensors(path, tensors);
@@ -757,8 +749,8 @@ TEST_CASE("mapped tensors outlive the file, share its memory and never write to 
 }
 
 TEST_CASE("a mapped tensor that lies at an odd address is copied", "[io][tensors]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path / "file.safetensors";
+  const TempDir folder;
+  const fs::path path = folder.path() / "file.safetensors";
   const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   for (std::size_t padding = 0; padding < 8; ++padding) {
     write_text(path, safetensors_bytes(header + std::string(padding, ' '), 8));
@@ -784,12 +776,12 @@ TEST_CASE("a state dict shares the module's memory", "[io][state_dict]") {
 }
 
 TEST_CASE("a module loads the state of another through a file", "[io][state_dict]") {
-  const TemporaryFolder folder;
+  const TempDir folder;
   const Net source;
   Net target;
-  mmtrain::save_safetensors(folder.path / "net.safetensors", mmtrain::state_dict(*source));
+  mmtrain::save_safetensors(folder.path() / "net.safetensors", mmtrain::state_dict(*source));
   const torch::Tensor weight = target->head->weight;
-  const auto report = mmtrain::load_state_dict(*target, mmtrain::load_safetensors(folder.path / "net.safetensors"));
+  const auto report = mmtrain::load_state_dict(*target, mmtrain::load_safetensors(folder.path() / "net.safetensors"));
   CHECK(report.complete());
   CHECK(report.loaded.size() == 10);
   CHECK(target->head->weight.is_same(weight));
@@ -872,9 +864,9 @@ TEST_CASE("a report with many names shows the first ones", "[io][state_dict]") {
 }
 
 TEST_CASE("an event file is a version record and one record an event, each with good checksums", "[io][events]") {
-  const TemporaryFolder folder;
-  mmtrain::EventWriter writer(folder.path / "logs", std::chrono::hours(1));
-  CHECK(writer.path().parent_path() == folder.path / "logs");
+  const TempDir folder;
+  mmtrain::EventWriter writer(folder.path() / "logs", std::chrono::hours(1));
+  CHECK(writer.path().parent_path() == folder.path() / "logs");
   CHECK(writer.path().filename().string().starts_with("events.out.tfevents."));
   writer.add_scalar("loss/train", 0.5, 3);
   CHECK(read_text(writer.path()).empty());
@@ -886,10 +878,10 @@ TEST_CASE("an event file is a version record and one record an event, each with 
 }
 
 TEST_CASE("event writers of many threads and writers in one folder do not disturb each other", "[io][events]") {
-  const TemporaryFolder folder;
+  const TempDir folder;
   fs::path path;
   {
-    mmtrain::EventWriter writer(folder.path, std::chrono::milliseconds(0)), other(folder.path);
+    mmtrain::EventWriter writer(folder.path(), std::chrono::milliseconds(0)), other(folder.path());
     path = writer.path();
     CHECK(path != other.path());
     std::vector<std::jthread> threads;
@@ -900,12 +892,12 @@ TEST_CASE("event writers of many threads and writers in one folder do not distur
     }
   }
   CHECK(read_records(read_text(path)).size() == 401);
-  CHECK(count_files(folder.path) == 2);
+  CHECK(count_files(folder.path()) == 2);
 }
 
 TEST_CASE("a disk that fills up leaves an event file that can be read and written on", "[io][events]") {
-  const TemporaryFolder folder;
-  mmtrain::EventWriter writer(folder.path, std::chrono::hours(1));
+  const TempDir folder;
+  mmtrain::EventWriter writer(folder.path(), std::chrono::hours(1));
   writer.add_scalar("before", 1, 0);
   writer.flush();
   {
@@ -922,8 +914,8 @@ TEST_CASE("a disk that fills up leaves an event file that can be read and writte
 }
 
 TEST_CASE("an event writer that cannot make its file says so", "[io][events]") {
-  const TemporaryFolder folder;
-  write_text(folder.path / "file", "");
-  CHECK(message_of<Error>([&] { mmtrain::EventWriter writer(folder.path / "file"); }).find("Not a directory") !=
+  const TempDir folder;
+  write_text(folder.path() / "file", "");
+  CHECK(message_of<Error>([&] { mmtrain::EventWriter writer(folder.path() / "file"); }).find("Not a directory") !=
         std::string::npos);
 }

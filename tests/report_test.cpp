@@ -16,28 +16,15 @@
 #include "mmtrain/report/plots.h"
 #include "mmtrain/report/report_callback.h"
 #include "report/axis.h"
+#include "temp_dir.h"
 
 using namespace mmtrain;
+using fixtures::TempDir;
 namespace fs = std::filesystem;
 
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-
-class TempDir {
- public:
-  TempDir() : path_(fs::temp_directory_path() / ("mmtrain_report_test_" + std::to_string(getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~TempDir() { fs::remove_all(path_); }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 // A library without images draws nothing; then there is only that to test.
 bool draws() {

@@ -23,25 +23,13 @@
 #include "mmtrain/train/optimizer_state.h"
 #include "mmtrain/train/run_directory.h"
 #include "mmtrain/train/signals.h"
+#include "temp_dir.h"
 
 namespace fs = std::filesystem;
 using namespace mmtrain;
+using fixtures::TempDir;
 
 namespace {
-
-class TempDir {
- public:
-  TempDir() {
-    std::string pattern = (fs::temp_directory_path() / "mmtrain-train-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TempDir() { fs::remove_all(path_); }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 // Two noisy classes of points, different in every epoch through the sample's random stream.
 class Points final : public Dataset {

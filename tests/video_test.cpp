@@ -21,31 +21,18 @@
 #include "mmtrain/media/image.h"
 #include "mmtrain/media/video.h"
 #include "mmtrain/media/video_writer.h"
+#include "temp_dir.h"
 
 namespace {
 
 using namespace mmtrain;
 using namespace mmtrain::media;
+using fixtures::TempDir;
 namespace fs = std::filesystem;
 
 constexpr int kSize = 64;
 constexpr int kRate = 25;
 constexpr int kSampleRate = 16'000;
-
-/// A folder of this test, removed with all that is in it.
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "mmtrain_video_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 /// An image that says its number: eight black or white stripes over moving colour.
 Image numbered(int number, int size = kSize) {
@@ -137,7 +124,7 @@ double resident_megabytes() {
 }  // namespace
 
 TEST_CASE("Uniform frames are those of the stated indices, with their times", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const fs::path path = write_numbered(folder / "a.mp4", 75);
   for (const int count : {1, 2, 8, 75}) {
     const Video video = read_video(path, {.frames = count});
@@ -156,7 +143,7 @@ TEST_CASE("Uniform frames are those of the stated indices, with their times", "[
 }
 
 TEST_CASE("Skipping what is not needed does not change a pixel", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const fs::path path = write_numbered(folder / "a.mp4", 60);
   const Video all = read_video(path, {.frames = 0});
   for (const int count : {1, 5, 13}) {
@@ -179,7 +166,7 @@ TEST_CASE("Skipping what is not needed does not change a pixel", "[media][video]
 }
 
 TEST_CASE("A span holds the frames that begin in it, and as many copies as asked for", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const fs::path path = write_numbered(folder / "a.mp4", 75);
   CHECK(numbers_of(read_video(path, {.frames = 0, .start = 0.5, .duration = 0.2})) == std::vector{13, 14, 15, 16, 17});
   CHECK(numbers_of(read_video(path, {.frames = 0, .start = 2.88})) == std::vector{72, 73, 74});
@@ -190,7 +177,7 @@ TEST_CASE("A span holds the frames that begin in it, and as many copies as asked
 }
 
 TEST_CASE("Key frames alone are read on demand", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   std::vector<Image> frames;
   for (int i = 0; i < 60; ++i) frames.push_back(numbered(i));
   write_clip(folder / "a.mp4", frames, kRate, {}, {.bits_per_pixel = 0.5, .key_frame_interval = 20});
@@ -203,7 +190,7 @@ TEST_CASE("Key frames alone are read on demand", "[media][video]") {
 }
 
 TEST_CASE("Frames are resized to the size asked for", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const fs::path path = write_numbered(folder / "a.mp4", 20, {}, 96);
   for (const auto& [height, width] : {std::pair(48, 48), std::pair(33, 47), std::pair(150, 90), std::pair(1, 1)}) {
     const Video video = read_video(path, {.frames = 3, .height = height, .width = width});
@@ -216,7 +203,7 @@ TEST_CASE("Frames are resized to the size asked for", "[media][video]") {
 }
 
 TEST_CASE("Colours survive writing and reading", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const std::vector<std::array<int, 3>> colours = {{200, 30, 30}, {20, 180, 60}, {40, 60, 210}, {128, 128, 128}};
   for (const auto& colour : colours) {
     Image image{32, 32, {}};
@@ -230,7 +217,7 @@ TEST_CASE("Colours survive writing and reading", "[media][video]") {
 }
 
 TEST_CASE("A clip is its frames and its sound, in one go as one by one", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const Audio sound = sweep(2.0);
   const fs::path path = write_numbered(folder / "a.mp4", 50, sound);
   const Clip clip = read_clip(path, {.frames = 8});
@@ -255,7 +242,7 @@ TEST_CASE("A clip is its frames and its sound, in one go as one by one", "[media
 }
 
 TEST_CASE("Six channels and none are fine, no video stream is not", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const Audio surround = sweep(1.0, 6);
   const Clip clip = read_clip(write_numbered(folder / "surround.mp4", 25, surround), {.frames = 1});
   CHECK(clip.audio.channels == 6);
@@ -267,7 +254,7 @@ TEST_CASE("Six channels and none are fine, no video stream is not", "[media][vid
 }
 
 TEST_CASE("What cannot be read gives file and reason", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const auto refused = [&](const std::string& name, const std::string& why) {
     const std::string text = reason(folder / name);
     INFO(text);
@@ -300,7 +287,7 @@ TEST_CASE("What cannot be read gives file and reason", "[media][video]") {
 }
 
 TEST_CASE("Pictures that the decoder had to guess are refused", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const std::vector<char> good = read_bytes(write_numbered(folder / "good.mp4", 50));
   // The pictures lie behind the mark 'mdat'.
   const auto data = std::search(good.begin(), good.end(), "mdat", "mdat" + 4) - good.begin();
@@ -315,7 +302,7 @@ TEST_CASE("Pictures that the decoder had to guess are refused", "[media][video]"
 }
 
 TEST_CASE("The writer gives the same bytes for the same input and refuses what it cannot write", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const Audio sound = sweep(1, 2);
   const std::vector<char> first = read_bytes(write_numbered(folder / "a.mp4", 30, sound));
   const std::vector<char> second = read_bytes(write_numbered(folder / "b.mp4", 30, sound));
@@ -336,7 +323,7 @@ TEST_CASE("The writer gives the same bytes for the same input and refuses what i
 }
 
 TEST_CASE("Threads read at the same time what one reads", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const fs::path path = write_numbered(folder / "a.mp4", 40, sweep(1.6));
   const Clip expected = read_clip(path, {.frames = 4, .height = 40, .width = 40});
   std::vector<int> equal(4);
@@ -358,7 +345,7 @@ TEST_CASE("Threads read at the same time what one reads", "[media][video]") {
 
 TEST_CASE("200 cut or damaged files are read or refused with a reason, each in less than 5 s",
           "[media][video][damage]") {
-  const Folder folder;
+  const TempDir folder;
   const Audio sound = sweep(1.2, 2);
   write_numbered(folder / "good.mp4", 30, sound);
   std::vector<char> wav(44 + 2 * sound.samples.size());
@@ -432,7 +419,7 @@ TEST_CASE("200 cut or damaged files are read or refused with a reason, each in l
 // With sanitizers memory is kept aside on purpose; they report leaks themselves.
 #if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("A thousand clips leave memory as it was after fifty", "[media][video]") {
-  const Folder folder;
+  const TempDir folder;
   const fs::path path = write_numbered(folder / "a.mp4", 25, sweep(1), 96);
   std::vector<char> bytes = read_bytes(path);
   bytes.resize(bytes.size() * 3 / 4);

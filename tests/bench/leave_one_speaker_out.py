@@ -78,7 +78,8 @@ def weighted_f1(confusion):
 
 
 def train(program, folder, flags):
-    command = [program, "--data_dir", folder, "--save_dir", folder / "runs", "--log_dir", "", *flags]
+    interpreter = [sys.executable] if program.endswith(".py") else []
+    command = [*interpreter, program, "--data_dir", folder, "--save_dir", folder / "runs", "--log_dir", "", *flags]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{program} failed on {folder}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -163,8 +163,9 @@ def train(args):
             return right / len(index)
 
         best, best_state, since, seconds, seen = -1.0, None, 0, 0.0, 0
-        for _ in range(epochs):
+        for epoch in range(epochs):
             net.train()
+            losses = 0.0
             order = rng.permutation(len(target))
             start = time.perf_counter()
             for first in range(0, len(order), batch):
@@ -174,12 +175,14 @@ def train(args):
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(net.parameters(), config["grad_clip"])
                 optimizer.step()
+                losses += loss.item() * len(index)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     schedule.step()
             seconds += time.perf_counter() - start
             seen += len(order)
             now = accuracy("val")
+            print(f"{name} epoch {epoch + 1}: train loss {losses / len(order):.4f}, val acc {now:.4f}", file=sys.stderr)
             since += 1
             if now > best:
                 best, since = now, 0

@@ -9,11 +9,10 @@ and clipping. Dropout and augmentation are off.
     python tests/python/emotion_losses.py --driver build/bin/emotion_losses --data_dir emotion-mini --steps 50 \\
         --image_size 112 --mel_frames 400 --d_model 256 --width 1 --batch 24
 
-The first form, which ctest runs, takes generated clips and a small net. In double, at the reference's learning rates,
-both agree to rounding. In float training at those rates is chaotic: rounding grows to some 0.1 within 50 steps, in Python
-alone too, which the last column shows: the same run with the rows of each batch in another order. So float is compared
-at a tenth of those rates, with Python's fused optimizer, which rounds as ours does; even there single
-runs of 50 steps part by more than 1e-3, and then Python's own do too.
+The first form, which ctest runs, takes generated clips and a small net. In double both agree to rounding. In float
+training at the reference's learning rates is chaotic (the same run with the rows of each batch in another order ends some
+0.1 away): only what rounds alike stays together. Here it does, operator for operator, with Python's fused optimizer and
+with heads of more than 16 features (attention to smaller ones is by a kernel of our own).
 """
 
 import argparse
@@ -42,17 +41,17 @@ def check_inputs(clips, given):
     torch.testing.assert_close(given["mel"], mel, rtol=0, atol=1e-6)
 
 
-def make_optimizer(net, fused, lr_factor):
+def make_optimizer(net, fused):
     groups = {"visual_encoder.": [], "audio_encoder.": [], "": []}
     for name, parameter in net.named_parameters():
         next(group for prefix, group in groups.items() if name.startswith(prefix)).append(parameter)
-    rates = [lr_factor * lr for lr in (LR_VISUAL, LR_AUDIO, LR_FUSION)]
+    rates = (LR_VISUAL, LR_AUDIO, LR_FUSION)
     return torch.optim.Adam(
         [dict(params=params, lr=lr) for params, lr in zip(groups.values(), rates)], weight_decay=DECAY, fused=fused
     )
 
 
-def python_losses(given, weights, fusion, args, dtype, lr_factor, reordered=False):
+def python_losses(given, weights, fusion, args, dtype):
     net = fusion_models.Emotion(d_model=args.d_model, fusion=fusion, width=args.width)
     net.load_state_dict(weights)
     for module in net.modules():
@@ -61,13 +60,9 @@ def python_losses(given, weights, fusion, args, dtype, lr_factor, reordered=Fals
         if isinstance(module, (torch.nn.GRU, torch.nn.MultiheadAttention)):
             module.dropout = 0.0
     net = net.to(dtype).train()
-    optimizer = make_optimizer(net, fused=dtype == torch.float32, lr_factor=lr_factor)
+    optimizer = make_optimizer(net, fused=dtype == torch.float32)
     losses = []
-    random = torch.Generator().manual_seed(0)
     for rows, target in zip(given["ids"], given["targets"]):
-        if reordered:
-            order = torch.randperm(len(rows), generator=random)
-            rows, target = rows[order], target[order]
         image, mel = given["image"][rows].to(dtype), given["mel"][rows].to(dtype)
         optimizer.zero_grad()
         loss = F.cross_entropy(net(image, mel), target)
@@ -78,26 +73,21 @@ def python_losses(given, weights, fusion, args, dtype, lr_factor, reordered=Fals
     return torch.stack(losses)
 
 
-def compare(data, fusion, dtype, lr_factor, tolerance, args):
+def compare(data, fusion, dtype, tolerance, args):
     with tempfile.TemporaryDirectory(prefix="mmtrain_emotion_") as folder:
         out = pathlib.Path(folder)
         settings = [args.steps, args.frames, args.image_size, args.mel_frames, args.d_model, args.width, fusion]
-        settings += [args.batch, int(dtype == torch.float64), lr_factor]
+        settings += [args.batch, int(dtype == torch.float64)]
         subprocess.run([args.driver, data, out, *map(str, settings)], check=True, stdout=subprocess.DEVNULL)
         result = parity.load_file(out / "result.safetensors")
         weights = parity.load_file(out / "weights.safetensors")
         clips = parity.load_file(next((out / "cache").rglob("*.safetensors")))
         check_inputs(clips, result)
-        losses = python_losses(result, weights, fusion, args, dtype, lr_factor)
-        error, own = (result["losses"] - losses).abs().max().item(), ""
-        if dtype == torch.float32:
-            again = python_losses(result, weights, fusion, args, dtype, lr_factor, reordered=True)
-            spread = (again - losses).abs().max().item()
-            own = f"  Python's own {spread:.1e}"
+        losses = python_losses(result, weights, fusion, args, dtype)
+        error = (result["losses"] - losses).abs().max().item()
     bad = not error <= tolerance
-    kind = f"{str(dtype).removeprefix('torch.')}, rates * {lr_factor:g}"
-    curve = f"loss {losses[0]:.4f} -> {losses[-5:].mean():.4f}"
-    print(f"{'FAILED' if bad else 'ok':6} {fusion:12} {kind:20} {error:.1e}  {curve}{own}", flush=True)
+    kind, curve = str(dtype).removeprefix("torch."), f"loss {losses[0]:.4f} -> {losses[-5:].mean():.4f}"
+    print(f"{'FAILED' if bad else 'ok':6} {fusion:12} {kind:8} {error:.1e}  {curve}", flush=True)
     return bad
 
 
@@ -106,19 +96,18 @@ def main():
     parser.add_argument("--driver", type=pathlib.Path, required=True)
     parser.add_argument("--data_dir", type=pathlib.Path, help="a data set in MELD's layout; without it one is made")
     parser.add_argument("--fusion", nargs="+", default=["attention", "concat", "transformer"])
-    for flag, default in (("steps", 20), ("frames", 1), ("image_size", 32), ("mel_frames", 120), ("d_model", 32)):
+    for flag, default in (("steps", 50), ("frames", 1), ("image_size", 32), ("mel_frames", 120), ("d_model", 256)):
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--float_lr_factor", type=float, default=0.1, help="on the learning rates in float")
     args = parser.parse_args()
     torch.set_num_threads(1)
     failed = False
     with tempfile.TemporaryDirectory(prefix="mmtrain_emotion_data_") as folder:
         data = args.data_dir or pathlib.Path(folder) / "made"
         for fusion in args.fusion:
-            failed |= compare(data, fusion, torch.float64, 1.0, 1e-10, args)
-            failed |= compare(data, fusion, torch.float32, args.float_lr_factor, 1e-3, args)
+            failed |= compare(data, fusion, torch.float64, 1e-8, args)
+            failed |= compare(data, fusion, torch.float32, 1e-3, args)
     sys.exit(1 if failed else 0)
 
 

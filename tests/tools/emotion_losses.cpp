@@ -2,7 +2,7 @@
 // steps. Leaves the decoded clips (a cache), what the net is given of them, the first weights, the order of the batches
 // and the losses behind.
 //
-//     emotion_losses DATA OUT STEPS FRAMES IMAGE_SIZE MEL_FRAMES D_MODEL WIDTH FUSION BATCH DOUBLE LR_FACTOR
+//     emotion_losses DATA OUT STEPS FRAMES IMAGE_SIZE MEL_FRAMES D_MODEL WIDTH FUSION BATCH DOUBLE
 
 #include <torch/torch.h>
 
@@ -38,7 +38,6 @@ struct Arguments {
   std::string fusion;
   std::int64_t batch;
   bool in_double;
-  double lr_factor;  // on the learning rates
 };
 
 Batch as_double(const Batch& batch) {
@@ -76,12 +75,11 @@ void run(const Arguments& to_do) {
                                                        .width = to_do.width});
   save_safetensors(to_do.out / "weights.safetensors", state_dict(*net));
   if (to_do.in_double) net->to(torch::kDouble);
-  const double factor = to_do.lr_factor;
   const auto optimizer =
-      std::make_shared<optim::Adam>(optim::named_groups(*net, {{.prefix = "visual_encoder.", .lr = factor * kLrVisual},
-                                                               {.prefix = "audio_encoder.", .lr = factor * kLrAudio},
-                                                               {.prefix = "", .lr = factor * kLrFusion}}),
-                                    optim::AdamOptions(factor * kLrFusion).weight_decay(kDecay));
+      std::make_shared<optim::Adam>(optim::named_groups(*net, {{.prefix = "visual_encoder.", .lr = kLrVisual},
+                                                               {.prefix = "audio_encoder.", .lr = kLrAudio},
+                                                               {.prefix = "", .lr = kLrFusion}}),
+                                    optim::AdamOptions(kLrFusion).weight_decay(kDecay));
   TrainStep step(models::as_model(net), optimizer, cross_entropy_loss(), {.clip_norm = kClip});
   DataLoader loader(data, std::make_shared<RandomSampler>(data->size(), 3),
                     {.batch_size = to_do.batch, .num_workers = 1, .drop_last = true});
@@ -107,15 +105,14 @@ void run(const Arguments& to_do) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 13) {
+  if (argc != 12) {
     std::fprintf(stderr, "see tests/python/emotion_losses.py\n");
     return 2;
   }
   try {
     torch::set_num_threads(1);
     run({argv[1], argv[2], std::atoll(argv[3]), std::atoi(argv[4]), std::atoi(argv[5]), std::atoi(argv[6]),
-         std::atoll(argv[7]), std::atof(argv[8]), argv[9], std::atoll(argv[10]), std::atoi(argv[11]) != 0,
-         std::atof(argv[12])});
+         std::atoll(argv[7]), std::atof(argv[8]), argv[9], std::atoll(argv[10]), std::atoi(argv[11]) != 0});
   } catch (const std::exception& error) {
     std::fprintf(stderr, "emotion_losses: %s\n", error.what());
     return 1;

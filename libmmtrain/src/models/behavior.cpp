@@ -53,12 +53,12 @@ torch::nn::Sequential make_classifier(std::int64_t features, std::initializer_li
                                       const BehaviorOptions& options) {
   torch::nn::Sequential layers;
   for (const std::int64_t next : hidden) {
-    layers->push_back(torch::nn::Linear(features, next));
+    layers->push_back(nn::Linear(features, next));
     layers->push_back(relu());
     layers->push_back(Dropout(options.head_dropout));
     features = next;
   }
-  layers->push_back(torch::nn::Linear(features, options.num_classes));
+  layers->push_back(nn::Linear(features, options.num_classes));
   return layers;
 }
 
@@ -151,7 +151,7 @@ SeriesEncoderImpl::SeriesEncoderImpl(const BehaviorOptions& options_) : options(
 }
 
 void SeriesEncoderImpl::reset() {
-  input_projection = register_module("input_projection", torch::nn::Linear(options.channels, options.d_model));
+  input_projection = register_module("input_projection", nn::Linear(options.channels, options.d_model));
   dropout = register_module("dropout", Dropout(options.dropout));
   encoder = register_module("encoder", make_encoder(options));
 }
@@ -167,7 +167,7 @@ torch::Tensor SeriesEncoderImpl::forward(const torch::Tensor& series) {
   require_series(series, options, "SeriesEncoder");
   const torch::Tensor features = input_projection(series);
   const double scale = std::sqrt(static_cast<double>(options.d_model));
-  return encoder(dropout(torch::add(positions(series.size(1), features), features, scale))).mean(1);
+  return encoder(dropout(features * scale + positions(series.size(1), features))).mean(1);
 }
 
 BehaviorCnnImpl::BehaviorCnnImpl(const BehaviorOptions& options_)
@@ -206,7 +206,7 @@ BehaviorFusionImpl::BehaviorFusionImpl(const BehaviorOptions& options_)
 void BehaviorFusionImpl::reset() {
   constexpr std::int64_t kFusionHeads = 8;
   cnn = register_module("cnn", SpectralEncoder(options));
-  cnn_projection = register_module("cnn_projection", torch::nn::Linear(cnn->num_features(), options.d_model));
+  cnn_projection = register_module("cnn_projection", nn::Linear(cnn->num_features(), options.d_model));
   transformer = register_module("transformer", SeriesEncoder(options));
   attention = register_module(
       "attention", nn::MultiheadAttention(nn::MultiheadAttentionOptions{
@@ -239,7 +239,7 @@ void BehaviorDualImpl::reset() {
   imu_embedding = register_module("imu_embedding", pointwise(front_end_channels(options), options.d_model));
   fusion = register_module("fusion", pointwise(2 * options.d_model, options.d_model));
   encoder = register_module("encoder", make_encoder(options));
-  fc = register_module("fc", torch::nn::Linear(options.d_model, options.num_classes));
+  fc = register_module("fc", nn::Linear(options.d_model, options.num_classes));
 }
 
 torch::Tensor BehaviorDualImpl::forward(const torch::Tensor& series) {

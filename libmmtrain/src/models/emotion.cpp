@@ -68,8 +68,8 @@ VisualEncoderImpl::VisualEncoderImpl(const EmotionOptions& options_) : options(o
 void VisualEncoderImpl::reset() {
   backbone = register_module("backbone", ResNet18(ResNet18Options{.num_classes = 0, .width = options.width}));
   projection =
-      register_module("projection", torch::nn::Sequential(torch::nn::Linear(backbone->num_features(), options.d_model),
-                                                          relu(), Dropout(options.inner_dropout)));
+      register_module("projection", torch::nn::Sequential(nn::Linear(backbone->num_features(), options.d_model), relu(),
+                                                          Dropout(options.inner_dropout)));
 }
 
 torch::Tensor VisualEncoderImpl::forward(const torch::Tensor& image) {
@@ -111,7 +111,8 @@ AudioFeatures AudioEncoderImpl::forward(const torch::Tensor& mel) {
                                   kPooling, fmt::join(mel.sizes(), ",")));
   }
   const torch::Tensor map = conv->forward(mel.unsqueeze(1));  // [B,C,n_mels/4,T/4]
-  auto [sequence, states] = gru->forward(map.mean(2).transpose(1, 2));
+  const torch::Tensor rows = torch::adaptive_avg_pool2d(map, {1, map.size(3)}).squeeze(2);
+  auto [sequence, states] = gru->forward(rows.transpose(1, 2));
   return {sequence, torch::cat({states[-2], states[-1]}, 1)};
 }
 
@@ -125,10 +126,9 @@ void CrossAttentionBlockImpl::reset() {
       "attention", nn::MultiheadAttention(nn::MultiheadAttentionOptions{
                        .embed_dim = features, .num_heads = options.n_heads, .dropout = options.inner_dropout}));
   norm1 = register_module("norm1", layer_norm(features));
-  feed_forward =
-      register_module("feed_forward", torch::nn::Sequential(torch::nn::Linear(features, kFeedForward * features),
-                                                            relu(), Dropout(options.inner_dropout),
-                                                            torch::nn::Linear(kFeedForward * features, features)));
+  feed_forward = register_module("feed_forward", torch::nn::Sequential(nn::Linear(features, kFeedForward * features),
+                                                                       relu(), Dropout(options.inner_dropout),
+                                                                       nn::Linear(kFeedForward * features, features)));
   norm2 = register_module("norm2", layer_norm(features));
   dropout = register_module("dropout", Dropout(options.inner_dropout));
 }
@@ -169,12 +169,12 @@ void EmotionRecognizerImpl::reset() {
   std::int64_t features = joined ? 2 * options.d_model : options.d_model;
   classifier = register_module("classifier", torch::nn::Sequential());
   for (const std::int64_t hidden : kHidden) {
-    classifier->push_back(torch::nn::Linear(features, hidden));
+    classifier->push_back(nn::Linear(features, hidden));
     classifier->push_back(relu());
     classifier->push_back(Dropout(options.dropout));
     features = hidden;
   }
-  classifier->push_back(torch::nn::Linear(features, options.num_emotions));
+  classifier->push_back(nn::Linear(features, options.num_emotions));
 }
 
 torch::Tensor EmotionRecognizerImpl::fuse(const torch::Tensor& frames, const AudioFeatures& sound) {

@@ -53,6 +53,10 @@ HeadViews head_views(const std::vector<torch::Tensor>& packed, std::int64_t head
 torch::Tensor attend(const ProjectedInputs& inputs, const AttentionMasks& masks, double dropout, std::uint64_t layer) {
   if (can_fuse(inputs, masks, dropout)) return fused_attend(inputs, masks, dropout, layer);
   if (dropout > 0) return attend_with_weights(inputs, masks, dropout, layer).first;
+  return scaled_dot_product(inputs, masks);
+}
+
+torch::Tensor scaled_dot_product(const ProjectedInputs& inputs, const AttentionMasks& masks) {
   const HeadViews views = head_views(inputs.packed, inputs.heads);
   const torch::Tensor mask = joint_mask(masks, views.q, inputs.heads);
   return join_heads(

@@ -26,6 +26,9 @@ HeadViews head_views(const std::vector<torch::Tensor>& packed, std::int64_t head
 /// softmax(q k^T / sqrt(D) + masks), dropped out with probability `dropout` as `layer`, times v: `[B,T,E]`.
 torch::Tensor attend(const ProjectedInputs& inputs, const AttentionMasks& masks, double dropout, std::uint64_t layer);
 
+/// The same without dropout, by LibTorch's kernel.
+torch::Tensor scaled_dot_product(const ProjectedInputs& inputs, const AttentionMasks& masks);
+
 /// The same composed of operators, with the weights after dropout `[B,H,T,S]`.
 std::pair<torch::Tensor, torch::Tensor> attend_with_weights(const ProjectedInputs& inputs, const AttentionMasks& masks,
                                                             double dropout, std::uint64_t layer);

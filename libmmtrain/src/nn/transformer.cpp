@@ -29,9 +29,9 @@ void TransformerEncoderLayerImpl::reset() {
                                                .num_heads = options.nhead,
                                                .dropout = options.dropout,
                                            }));
-  linear1 = register_module("linear1", torch::nn::Linear(options.d_model, options.dim_feedforward));
+  linear1 = register_module("linear1", Linear(options.d_model, options.dim_feedforward));
   dropout = register_module("dropout", Dropout(options.dropout));
-  linear2 = register_module("linear2", torch::nn::Linear(options.dim_feedforward, options.d_model));
+  linear2 = register_module("linear2", Linear(options.dim_feedforward, options.d_model));
   norm1 = register_module("norm1", layer_norm(options));
   norm2 = register_module("norm2", layer_norm(options));
   dropout1 = register_module("dropout1", Dropout(options.dropout));

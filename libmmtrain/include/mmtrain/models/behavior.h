@@ -3,7 +3,6 @@
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
@@ -14,6 +13,7 @@
 #include "mmtrain/models/blocks.h"
 #include "mmtrain/models/resnet.h"
 #include "mmtrain/nn/attention.h"
+#include "mmtrain/nn/linear.h"
 #include "mmtrain/nn/transformer.h"
 
 /// Classification of windows of sensor recordings: from their short-time Fourier transform `[B,channels,129,frames]`,
@@ -60,7 +60,7 @@ class MMTRAIN_API SeriesEncoderImpl : public torch::nn::Cloneable<SeriesEncoderI
   torch::Tensor forward(const torch::Tensor& series);
 
   BehaviorOptions options;
-  torch::nn::Linear input_projection{nullptr};
+  nn::Linear input_projection{nullptr};
   Dropout dropout{nullptr};
   nn::TransformerEncoder encoder{nullptr};
 
@@ -108,7 +108,7 @@ class MMTRAIN_API BehaviorFusionImpl : public torch::nn::Cloneable<BehaviorFusio
 
   BehaviorOptions options;  ///< with the sizes that were 0 settled
   SpectralEncoder cnn{nullptr};
-  torch::nn::Linear cnn_projection{nullptr};
+  nn::Linear cnn_projection{nullptr};
   SeriesEncoder transformer{nullptr};
   nn::MultiheadAttention attention{nullptr};
   torch::nn::LayerNorm norm{nullptr};
@@ -131,7 +131,7 @@ class MMTRAIN_API BehaviorDualImpl : public torch::nn::Cloneable<BehaviorDualImp
   torch::nn::Sequential ppg{nullptr}, imu{nullptr};
   torch::nn::Conv1d ppg_embedding{nullptr}, imu_embedding{nullptr}, fusion{nullptr};
   nn::TransformerEncoder encoder{nullptr};
-  torch::nn::Linear fc{nullptr};
+  nn::Linear fc{nullptr};
 };
 TORCH_MODULE(BehaviorDual);
 

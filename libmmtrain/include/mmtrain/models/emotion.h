@@ -2,7 +2,6 @@
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/sequential.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
@@ -16,6 +15,7 @@
 #include "mmtrain/models/resnet.h"
 #include "mmtrain/nn/attention.h"
 #include "mmtrain/nn/gru.h"
+#include "mmtrain/nn/linear.h"
 #include "mmtrain/nn/transformer.h"
 
 /// Emotion recognition from video and speech: a ResNet-18 on frames, convolutions and a recurrent net on the log-mel

@@ -2,7 +2,6 @@
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/modulelist.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
@@ -12,6 +11,7 @@
 #include "mmtrain/core/export.h"
 #include "mmtrain/nn/attention.h"
 #include "mmtrain/nn/dropout.h"
+#include "mmtrain/nn/linear.h"
 
 namespace mmtrain::nn {
 
@@ -38,7 +38,7 @@ class MMTRAIN_API TransformerEncoderLayerImpl : public torch::nn::Cloneable<Tran
 
   TransformerEncoderLayerOptions options;
   MultiheadAttention self_attn{nullptr};
-  torch::nn::Linear linear1{nullptr}, linear2{nullptr};
+  Linear linear1{nullptr}, linear2{nullptr};
   torch::nn::LayerNorm norm1{nullptr}, norm2{nullptr};
   Dropout dropout{nullptr}, dropout1{nullptr}, dropout2{nullptr};
 

@@ -192,6 +192,7 @@ TEST_CASE("Broken recordings are counted and named, the others are used", "[sens
   // GBK: 耳道-咳嗽共10秒
   write_text(folder / "\xB6\xFA\xB5\xC0-\xBF\xC8\xCB\xD4\xB9\xB2\x31\x30\xC3\xEB.txt", recording(1000));
   fs::create_directory(folder / "耳道-咳嗽folder.txt");
+  write_text(folder / "training_results_20260101_000000" / "classification_report.txt", "left by a run");
   fs::create_symlink(folder, folder / "loop");
   REQUIRE(::mkfifo((folder / "耳道-咳嗽3.txt").c_str(), 0600) == 0);
   write_text(folder / "耳道-咳嗽4.txt", "");
@@ -208,6 +209,7 @@ TEST_CASE("Broken recordings are counted and named, the others are used", "[sens
   CHECK(mentions(data, "咳嗽2", "rows without a number"));
   CHECK(mentions(data, "咳嗽3", "no regular file"));
   CHECK(mentions(data, "咳嗽4", "left out: no row of six numbers"));
+  CHECK_FALSE(mentions(data, "classification_report", ""));
   CHECK(data.skipped_files == 6);
   CHECK(data.malformed_lines == 4 + 143);
   CHECK(data.recordings.size() == 4);

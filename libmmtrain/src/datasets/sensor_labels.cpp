@@ -13,7 +13,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kPersonSuffix = "_data";
-constexpr int kMaxDepth = 16;  // deeper folders are a circle of links
+constexpr std::string_view kRunPrefix = "training_results_";  // what a program left here is no recording
+constexpr int kMaxDepth = 16;                                 // deeper folders are a circle of links
 
 bool is_person_folder(std::string_view name) {
   return name.size() > kPersonSuffix.size() && name.ends_with(kPersonSuffix);
@@ -58,6 +59,7 @@ class Finder {
     }
     for (const std::string& file : listing.files) add(folder / file, place);
     for (const std::string& name : listing.folders) {
+      if (name.starts_with(kRunPrefix)) continue;
       const std::string shown = utf8_name(name);
       const Place below = is_person_folder(shown) ? Place{person_of(shown), "", place.events_file}
                                                   : Place{place.person, shown, place.events_file};

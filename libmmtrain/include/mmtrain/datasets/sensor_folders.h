@@ -23,8 +23,9 @@
 ///
 /// **UCI HAR**: the folder that holds `train/Inertial Signals`; its own windows, people and split.
 ///
-/// Whose recordings a folder holds is its name without `_data`; every folder is read to its depths, and hidden files
-/// and those of other kinds are ignored. Whatever else is left out is counted and named in `SensorData::problems`.
+/// Whose recordings a folder holds is its name without `_data`; every folder is read to its depths. Hidden files, those
+/// of other kinds, and folders `training_results_*`, which runs leave, are ignored. Whatever else is left out is
+/// counted and named in `SensorData::problems`.
 namespace mmtrain::datasets {
 
 enum class Cleaning {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <torch/nn/cloneable.h>
+#include <torch/nn/modules/common.h>
+#include <torch/nn/modules/container/any_value.h>
 #include <torch/nn/options/rnn.h>
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>

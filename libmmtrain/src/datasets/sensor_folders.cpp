@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <glob.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <cmath>
@@ -289,7 +290,7 @@ std::vector<fs::path> glob_folders(const std::string& pattern) {
 SensorRecording read_sensor_recording(const fs::path& file, double rate, double file_rate, bool clean,
                                       std::vector<SensorProblem>& problems, double usual_rate) {
   const std::string shown = detail::utf8_name(file);
-  const bool text = file.extension() != ".csv";
+  const bool text = strcasecmp(file.extension().c_str(), ".csv") != 0;
   RawRecording raw =
       read_recording(file, text ? SensorFormat::text : SensorFormat::csv, SensorOptions{}.max_file_bytes);
   for (std::string& remark : raw.remarks) problems.push_back({shown, std::move(remark)});

@@ -60,7 +60,12 @@ class Cutter {
   std::vector<float> prepared(const std::vector<float>& samples, std::int64_t channels, double rate,
                               SensorFormat format) const {
     const bool clean = cutting_.options.cleaning == Cleaning::automatic && format == SensorFormat::text;
-    return prepare_rows<float>(samples, channels, rate, cutting_.common_rate > 0 ? cutting_.common_rate : rate, clean);
+    std::vector<float> rows =
+        prepare_rows<float>(samples, channels, rate, cutting_.common_rate > 0 ? cutting_.common_rate : rate, clean);
+    if (!std::all_of(rows.begin(), rows.end(), [](float value) { return std::isfinite(value); })) {
+      throw DataError("its values are so large that cleaning them overflows");
+    }
+    return rows;
   }
 
   // When the throat's recording says that something happens; nothing: all the time.

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstddef>
 #include <fstream>
 #include <iterator>
@@ -80,6 +82,20 @@ void read_part(const fs::path& root, const std::string& part, SensorData& data) 
                                  .rate = kRate,
                                  .rows = 0,
                                  .samples = {}});
+    }
+    const auto finite = [&](const media::Table& signal) {
+      for (std::int64_t row = 0; row < kWindow; ++row) {
+        if (!std::isfinite(signal.at(static_cast<std::int64_t>(k), row))) return false;
+      }
+      return true;
+    };
+    const auto broken = std::find_if_not(signals.begin(), signals.end(), finite);
+    if (broken != signals.end()) {
+      data.problems.push_back(
+          {fmt::format("{}_{}.txt", kChannels[static_cast<std::size_t>(broken - signals.begin())], part),
+           fmt::format("window {} is left out: not all of it are numbers", k + 1)});
+      ++data.malformed_lines;
+      continue;
     }
     SensorRecording& recording = data.recordings.back();
     const double begin = static_cast<double>(recording.rows) / kRate;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -56,15 +57,20 @@ struct Options {
 std::vector<fs::path> find_files(const std::vector<std::string>& paths, const programs::Predictor& predictor) {
   std::vector<fs::path> files;
   for (const std::string& path : paths) {
-    if (!fs::is_directory(path)) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
       files.emplace_back(path);  // also one that is not there: it gets its line
       continue;
     }
     std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(path)) {
-      const bool hidden = entry.path().filename().string().starts_with('.');
-      if (!hidden && entry.is_regular_file() && predictor.takes(entry.path())) found.push_back(entry.path());
+    constexpr auto kSkip = fs::directory_options::skip_permission_denied;
+    for (fs::recursive_directory_iterator at(path, kSkip, error), end; !error && at != end; at.increment(error)) {
+      const bool hidden = at->path().filename().string().starts_with('.');
+      std::error_code unknown;  // a circle of links, say: reading it gives its line
+      const bool file = at->is_regular_file(unknown) || unknown;
+      if (!hidden && file && predictor.takes(at->path())) found.push_back(at->path());
     }
+    if (error) log::warning(fmt::format("{} was not searched to its end: {}", path, error.message()));
     std::sort(found.begin(), found.end());
     files.insert(files.end(), found.begin(), found.end());
   }
@@ -197,7 +203,9 @@ int predict(int argc, char** argv) {
   if (const std::optional<int> done = cli.parse(argc, argv)) return *done;
   if (options.checkpoint.empty()) throw ConfigError("--checkpoint is needed: a run directory or a checkpoint");
   if (options.paths.empty()) throw ConfigError("name files or folders to classify");
-  if (options.cut.window < 0 || options.cut.stride < 0 || options.cut.rate < 0 || options.idle < 0) {
+  const bool finite = std::isfinite(options.cut.window) && std::isfinite(options.cut.stride) &&
+                      std::isfinite(options.cut.rate) && std::isfinite(options.idle);
+  if (!finite || options.cut.window < 0 || options.cut.stride < 0 || options.cut.rate < 0 || options.idle < 0) {
     throw ConfigError("--window, --stride, --rate and --idle must not be negative");
   }
   if (options.follow && options.paths.size() != 1) throw ConfigError("--follow takes one recording");

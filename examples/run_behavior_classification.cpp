@@ -144,10 +144,18 @@ struct Options : programs::TrainingOptions {
   void settle(const programs::Cli& cli) {
     if (full_pipeline && quick_start) throw ConfigError("--full-pipeline and --quick-start exclude each other");
     if (quick_start) {
-      if (!cli.given("models")) models = {"cnn"};
-      if (!cli.given("epochs")) epochs = kQuickEpochs;
-      if (!cli.given("lr")) lr = kQuickLr;
+      // The flag wins over a file that says otherwise.
+      const auto said = [&](const char* flag) {
+        return cli.on_command_line("quick_start") ? cli.on_command_line(flag) : cli.given(flag);
+      };
+      if (!said("models")) models = {"cnn"};
+      if (!said("epochs")) epochs = kQuickEpochs;
+      if (!said("lr")) lr = kQuickLr;
     }
+    if (std::set<std::string>(models.begin(), models.end()).size() < models.size()) {
+      throw ConfigError("--models names a model twice");
+    }
+    if (shuffle_labels && cv_folds > 0) throw ConfigError("--shuffle_labels and --cv_folds exclude each other");
     if (models.empty()) throw ConfigError("--models needs at least one of cnn, transformer, fusion, dual");
     const std::vector<std::string> known = model_names(ModelFamily::behavior);
     for (const std::string& name : models) require_word("models", name, known);
@@ -377,8 +385,12 @@ std::optional<fs::path> newest_run(const Options& options, bool finished) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(options.output_dir, error)) {
     const std::string name = entry.path().filename().string();
-    const bool ours =
-        options.name.empty() ? name.starts_with(prefix) : name == prefix || name.starts_with(prefix + "-");
+    // NAME, or NAME-N of a run that found it taken.
+    const auto numbered = [&] {
+      const std::string number = name.starts_with(prefix + "-") ? name.substr(prefix.size() + 1) : "";
+      return !number.empty() && std::all_of(number.begin(), number.end(), [](char c) { return '0' <= c && c <= '9'; });
+    };
+    const bool ours = options.name.empty() ? name.starts_with(prefix) : name == prefix || numbered();
     if (!ours || !fs::exists(entry.path() / "config.json") || fs::exists(entry.path() / "result.json") != finished)
       continue;
     const fs::file_time_type time = fs::last_write_time(entry.path() / "config.json");
@@ -537,10 +549,11 @@ class Pipeline {
 
   std::int64_t classes() const {
     const auto of_data = static_cast<std::int64_t>(data_->class_names.size());
-    if (options_.num_classes != 0 && options_.num_classes < of_data) {
-      throw ConfigError(fmt::format("--num_classes {}: the data has {} classes", options_.num_classes, of_data));
+    if (options_.num_classes != 0 && options_.num_classes != of_data) {
+      throw ConfigError(fmt::format("--num_classes {}: the data has {} classes; leave the flag out to take these",
+                                    options_.num_classes, of_data));
     }
-    return std::max(options_.num_classes, of_data);
+    return of_data;
   }
 
   datasets::SensorFeatureOptions feature_options(const std::string& name) const {

@@ -95,11 +95,7 @@ int train(int argc, char** argv, OutOfMemoryContext& memory) {
   require_readable(val_set, "val");
   const programs::Loaders loaders = programs::make_loaders(options, *strategy, train_set, val_set);
 
-  const auto of_data = static_cast<std::int64_t>(train_set->class_names().size());
-  if (options.num_classes != 0 && options.num_classes < of_data) {
-    throw ConfigError(fmt::format("--num_classes {}: the data has {} classes", options.num_classes, of_data));
-  }
-  const std::int64_t classes = std::max(options.num_classes, of_data);
+  const auto classes = static_cast<std::int64_t>(loaders.train->dataset().class_names().size());
   const auto build = [&] {
     return make_model(options.model,
                       {.num_classes = classes, .width = options.width, .image_size = programs::kImageSize});

@@ -90,7 +90,9 @@ class BehaviorPredictor final : public Predictor {
     preparation_ = Preparation::from_config(*preparation);
   }
 
-  bool takes(const fs::path& file) const override { return file.extension() == ".txt" || file.extension() == ".csv"; }
+  bool takes(const fs::path& file) const override {
+    return small_extension(file) == ".txt" || small_extension(file) == ".csv";
+  }
 
   std::vector<Item> items(const fs::path& file, const PredictOptions& options) const override {
     Read& read = read_[file] = Read{};

@@ -9,8 +9,12 @@
 #include <mmtrain/models/emotion.h>
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <optional>
 #include <utility>
+
+#include "common/predictor.h"
 
 namespace programs {
 namespace {
@@ -65,7 +69,9 @@ struct Options : TrainingOptions {
     for (const auto& [flag, value] :
          {std::pair("lr_visual", &lr_visual), std::pair("lr_audio", &lr_audio), std::pair("lr_fusion", &lr_fusion)}) {
       if (cli.given("lr") && !cli.given(flag)) *value = lr;
-      if (!(*value > 0)) throw ConfigError(fmt::format("--{} must be positive, got {}", flag, *value));
+      if (!(*value > 0) || std::isinf(*value)) {
+        throw ConfigError(fmt::format("--{} must be positive and finite, got {}", flag, *value));
+      }
     }
     lr = lr_fusion;
     if (!early_stopping && !cli.on_command_line("early_stopping_patience")) early_stopping_patience = 0;
@@ -92,8 +98,10 @@ struct Options : TrainingOptions {
     else if (cli.given("use_multi_gpu") && use_multi_gpu)
       wish = "several GPUs";
     const int there = cuda_device_count();
-    const bool all = std::all_of(gpu_ids.begin(), gpu_ids.end(), [&](std::int64_t id) { return id < there; });
-    if (!wish.empty() && (!all || there < 2)) {
+    const int wanted = gpu_ids.empty() ? 2 : 1;
+    const bool all =
+        std::all_of(gpu_ids.begin(), gpu_ids.end(), [&](std::int64_t id) { return 0 <= id && id < there; });
+    if (!wish.empty() && (!all || there < wanted)) {
       const std::string reason = there == 0 ? cuda_unavailable_reason() : fmt::format("this machine has {}", there);
       log::warning(fmt::format("{} were wished for, but {}: {} is used", wish, reason,
                                there == 0 ? "the CPU" : "what there is"));
@@ -105,6 +113,24 @@ struct Options : TrainingOptions {
       device = "cuda:0";
     }
     device_is_wish = true;
+  }
+
+  // A checkpoint says what its net is and what it is given; flags may still say otherwise.
+  void take_model_of_evaluated(const Cli& cli) {
+    if (evaluate.empty() || !std::filesystem::is_directory(evaluate)) return;
+    const EmotionModelOptions trained = EmotionModelOptions::from(load_trained(evaluate).config);
+    const auto take = [&](const char* flag, auto& value, const auto& of_checkpoint) {
+      if (!cli.given(flag)) value = of_checkpoint;
+    };
+    take("fusion_type", model.fusion_type, trained.fusion_type);
+    take("modality", model.modality, trained.modality);
+    take("d_model", model.d_model, trained.d_model);
+    take("n_heads", model.n_heads, trained.n_heads);
+    take("width", model.width, trained.width);
+    take("frames", model.frames, trained.frames);
+    take("image_size", model.image_size, trained.image_size);
+    take("mel_frames", model.mel_frames, trained.mel_frames);
+    take("max_seconds", model.max_seconds, trained.max_seconds);
   }
 
   // Encoders and the rest, of what there is.
@@ -263,6 +289,7 @@ int train_emotion(int argc, char** argv, const EmotionProgram& program, OutOfMem
   const auto strategy = make_strategy(options);
   const torch::Device device = strategy->ranks()[0].device;
   if (options.data_dir.empty()) use_demo_data(options, cli, *strategy);
+  options.take_model_of_evaluated(cli);
   memory = {.device = device,
             .batch_size = options.batch_size,
             .flags = {"--batch_size", "--accumulation_steps", "--amp", "--num_workers"}};
@@ -273,11 +300,7 @@ int train_emotion(int argc, char** argv, const EmotionProgram& program, OutOfMem
   const std::shared_ptr<const Dataset> train_set = open_split(options, "train"), val_set = open_split(options, "dev"),
                                        test_set = open_split(options, "test");
   const Loaders loaders = make_loaders(options, *strategy, train_set, val_set, test_set);
-  const auto of_data = static_cast<std::int64_t>(loaders.train->dataset().class_names().size());
-  if (options.num_classes != 0 && options.num_classes < of_data) {
-    throw ConfigError(fmt::format("--num_classes {}: the data has {} classes", options.num_classes, of_data));
-  }
-  const std::int64_t classes = std::max(options.num_classes, of_data);
+  const auto classes = static_cast<std::int64_t>(loaders.train->dataset().class_names().size());
   const auto build = [&] { return make_emotion_model(options.model, classes); };
   if (options.summary) {
     print_summary(build()->module());

@@ -22,8 +22,7 @@ class EmotionPredictor final : public Predictor {
 
   bool takes(const fs::path& file) const override {
     constexpr std::array<std::string_view, 8> kVideos{".mp4", ".avi", ".mkv", ".mov", ".mpg", ".mpeg", ".webm", ".m4v"};
-    const std::string extension = file.extension().string();
-    return std::find(kVideos.begin(), kVideos.end(), extension) != kVideos.end();
+    return std::find(kVideos.begin(), kVideos.end(), small_extension(file)) != kVideos.end();
   }
 
   std::vector<Item> items(const fs::path& file, const PredictOptions& options) const override {
@@ -43,6 +42,7 @@ class EmotionPredictor final : public Predictor {
       windows.push_back({file, k * stride, std::min(k * stride + options.window, std::max(seconds, least))});
       if (windows.back().end.value() >= seconds) break;
     }
+    if (stride <= options.window) windows.back().end = std::max(windows.back().end.value(), seconds);
     return windows;
   }
 

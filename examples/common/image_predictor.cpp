@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -49,10 +48,7 @@ class ImagePredictor final : public Predictor {
 
   bool takes(const fs::path& file) const override {
     constexpr std::array<std::string_view, 5> kImages{".jpeg", ".jpg", ".png", ".bmp", ".webp"};
-    std::string extension = file.extension().string();
-    std::transform(extension.begin(), extension.end(), extension.begin(),
-                   [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
-    return std::find(kImages.begin(), kImages.end(), extension) != kImages.end();
+    return std::find(kImages.begin(), kImages.end(), small_extension(file)) != kImages.end();
   }
   std::shared_ptr<const Dataset> dataset(const std::vector<Item>& items) const override {
     std::vector<fs::path> files;

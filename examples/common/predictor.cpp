@@ -4,6 +4,8 @@
 #include <mmtrain/core/error.h>
 #include <mmtrain/train/checkpoint.h>
 
+#include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 namespace programs {
@@ -32,6 +34,13 @@ TrainedModel load_trained(const fs::path& run) {
                     (directory / "state.json").string()));
   }
   return trained;
+}
+
+std::string small_extension(const fs::path& file) {
+  std::string extension = file.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  return extension;
 }
 
 std::vector<Item> Predictor::items(const fs::path& file, const PredictOptions&) const { return {{file}}; }

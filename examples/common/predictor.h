@@ -27,6 +27,9 @@ struct TrainedModel {
 /// `mmtrain::DataError` naming what is missing.
 TrainedModel load_trained(const std::filesystem::path& path);
 
+/// The extension of a file's name in small letters, with its dot.
+std::string small_extension(const std::filesystem::path& file);
+
 /// A file or a part of one that gets an answer of its own.
 struct Item {
   std::filesystem::path file;

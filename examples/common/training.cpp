@@ -66,7 +66,10 @@ const std::set<std::string> kFreeKeys = {"epochs",
                                          "gpu_memory_fraction",
                                          "pin_memory",
                                          "prefetch_factor",
-                                         "persistent_workers"};
+                                         "persistent_workers",
+                                         "device_count",
+                                         "full_pipeline",
+                                         "merge_strategy"};
 
 // Goes on with the run of `run_dir` from one of its checkpoints.
 RunPlan take_up(const fs::path& run_dir, const fs::path& checkpoint, const mmtrain::Config& config) {
@@ -153,6 +156,35 @@ torch::Tensor class_weights(const std::string& kind, const std::vector<std::int6
   const torch::Tensor rows = torch::tensor(counts, torch::kDouble).clamp_min(1);
   const torch::Tensor weights = rows.sum() / (static_cast<double>(counts.size()) * rows);
   return (kind == "sqrt" ? weights.sqrt() : weights).to(torch::kFloat);
+}
+
+// Data with names for classes that it has no sample of, for nets that tell more apart.
+class MoreClasses final : public mmtrain::Dataset {
+ public:
+  MoreClasses(std::shared_ptr<const mmtrain::Dataset> data, std::size_t classes)
+      : data_(std::move(data)), names_(data_->class_names()) {
+    while (names_.size() < classes) names_.push_back(fmt::format("class {}", names_.size()));
+  }
+  mmtrain::DatasetSpec spec() const override { return data_->spec(); }
+  std::int64_t size() const override { return data_->size(); }
+  void write(std::int64_t index, mmtrain::SampleSlot& slot) const override { data_->write(index, slot); }
+  std::string sample_name(std::int64_t index) const override { return data_->sample_name(index); }
+  std::vector<std::string> class_names() const override { return names_; }
+  std::vector<std::int64_t> labels() const override { return data_->labels(); }
+
+ private:
+  std::shared_ptr<const mmtrain::Dataset> data_;
+  std::vector<std::string> names_;
+};
+
+std::shared_ptr<const mmtrain::Dataset> with_classes(std::shared_ptr<const mmtrain::Dataset> data,
+                                                     std::int64_t classes) {
+  if (data == nullptr || classes == 0) return data;
+  const std::size_t of_data = data->class_names().size(), wanted = static_cast<std::size_t>(classes);
+  if (wanted < of_data) {
+    throw mmtrain::ConfigError(fmt::format("--num_classes {}: the data has {} classes", classes, of_data));
+  }
+  return wanted == of_data ? data : std::make_shared<MoreClasses>(std::move(data), wanted);
 }
 
 constexpr std::size_t kListedClasses = 20;  // more are not listed when a run begins
@@ -249,7 +281,7 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("sync_bn", sync_bn, "batch normalization by the statistics of all ranks");
   cli.add("find_unused_parameters", find_unused_parameters, "let parameters be left out of a step on some ranks");
   cli.add_optional("resume", resume, "auto", "go on with a run: its directory, or the newest of this name");
-  cli.add("evaluate", evaluate, "evaluate this checkpoint or weights file and end");
+  cli.add("evaluate", evaluate, "evaluate this run, checkpoint or weights file and end");
   cli.add(
       "pretrained", pretrained,
       "start from the weights of this checkpoint, safetensors or .pth file, where names fit; torchvision's resnet18 "
@@ -282,8 +314,7 @@ void TrainingOptions::declare(Cli& cli) {
   cli.add("use_amp", use_amp, "the same as --amp auto");
   cli.add("num_classes", num_classes, "classes the net tells apart, 0: those of the data");
   cli.add("compile_model", compile_model, "run the step as a captured CUDA graph");
-  cli.add("early_stopping_patience", early_stopping_patience,
-          "epochs without a better validation accuracy, 0: never stop");
+  cli.add("early_stopping_patience", early_stopping_patience, "validations without a better accuracy, 0: never stop");
   cli.add("val_interval", val_interval, "epochs from one validation to the next");
   cli.add("save_freq", save_freq, "epochs between checkpoints that stay, 0: best and last only");
   cli.add("save_best_only", save_best_only, "keep no checkpoints but the best and the last");
@@ -386,6 +417,9 @@ Loaders make_loaders(const TrainingOptions& options, const mmtrain::parallel::St
                      std::shared_ptr<const mmtrain::Dataset> train, std::shared_ptr<const mmtrain::Dataset> val,
                      std::shared_ptr<const mmtrain::Dataset> test) {
   using namespace mmtrain;
+  train = with_classes(std::move(train), options.num_classes);
+  val = with_classes(std::move(val), options.num_classes);
+  test = with_classes(std::move(test), options.num_classes);
   const auto ranks = static_cast<int>(strategy.ranks().size());
   const DataLoaderOptions load{.batch_size = options.batch_size * ranks,
                                .num_workers = options.num_workers * (options.workers_shared ? 1 : ranks),
@@ -589,6 +623,12 @@ Outcome train_and_test(mmtrain::Trainer& trainer, const RunPlan& plan, const Loa
   }
   trainer.load_weights(mmtrain::load_weights(plan.run_dir / "checkpoints" / "best"));
   const mmtrain::MetricValues test = outcome.test = trainer.test(loaders.tested());
+  if (const int signal = mmtrain::StopSignals::received(); signal != 0) {
+    outcome.fit.signal = signal;
+    mmtrain::log::info(
+        fmt::format("Stopped by signal {} while testing: {} has all epochs", signal, last_of(plan.run_dir).string()));
+    return outcome;
+  }
   report_skipped(loaders);
   if (!strategy.is_main()) return outcome;
   mmtrain::write_test_results(plan.run_dir / "test_results.json", test, loaders.tested().dataset().class_names());
@@ -615,7 +655,9 @@ int run_training(mmtrain::Trainer& trainer, const RunPlan& plan, const Loaders& 
 
 int evaluate(const TrainingOptions& options, const std::shared_ptr<mmtrain::Model>& model, mmtrain::DataLoader& split,
              torch::Device device) {
-  mmtrain::load_state_dict(model->module(), mmtrain::load_weights(options.evaluate));
+  const fs::path best = fs::path(options.evaluate) / "checkpoints" / "best";
+  mmtrain::load_state_dict(model->module(),
+                           mmtrain::load_weights(fs::exists(best) ? best : fs::path(options.evaluate)));
   mmtrain::Trainer trainer(model, make_optimizer(model->module(), options), make_loss(options),
                            {.device = device, .progress = !options.quiet}, step_options(options, device));
   const mmtrain::MetricValues values = trainer.evaluate(split, options.limit_val_batches);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -132,7 +133,7 @@ struct Trainer::Impl {
   std::int64_t rows = 0;     ///< rows trained on in the open epoch, by this process
   double train_seconds = 0;  ///< of the open epoch, before a resume
   double wait_seconds = 0;
-  std::int64_t epochs_since_best = 0;
+  std::int64_t validations_since_best = 0;
   double last_val_loss = std::nan("");  ///< of the last epoch that was validated
   std::vector<std::string> class_names;
   FitResult result;
@@ -330,7 +331,8 @@ void Trainer::Impl::require_finite_losses(const DataLoader& loader, std::int64_t
   for (const auto& rank : ranks) {
     const torch::Tensor broken = rank->broken_losses().cpu();
     const auto in_a_row = std::llround(broken[0].item<double>());
-    if (in_a_row < options.max_broken_losses) continue;
+    // An epoch of fewer batches is enough: nothing in it taught the net anything.
+    if (in_a_row < std::min(options.max_broken_losses, batches)) continue;
     const std::int64_t of_run = std::llround(broken[1].item<double>()), began = of_run / batches;
     const std::int64_t number = of_run % batches;
     const std::vector<std::int64_t> order = loader.sampler().indices(began);
@@ -470,8 +472,9 @@ void Trainer::Impl::close_epoch(DataLoader& loader, const MetricValues& trained,
   if (!result.history.empty())
     record.skipped_samples = std::max(record.skipped_samples, result.history.back().skipped_samples);
   warn_of_trouble(record, std::llround(sums[3].item<double>()));
-  record.best = validated && (result.best_epoch == 0 || record.val_acc > result.best_val_acc);
-  epochs_since_best = record.best ? 0 : epochs_since_best + 1;
+  record.best =
+      validated && std::isfinite(record.val_loss) && (result.best_epoch == 0 || record.val_acc > result.best_val_acc);
+  if (validated) validations_since_best = record.best ? 0 : validations_since_best + 1;
   if (record.best) {
     result.best_epoch = epoch;
     result.best_val_acc = record.val_acc;
@@ -526,7 +529,7 @@ void Trainer::Impl::write(const char* name, const std::optional<ClassificationMe
                           {"rows", rows},
                           {"train_seconds", train_seconds},
                           {"wait_seconds", wait_seconds},
-                          {"epochs_since_best", epochs_since_best},
+                          {"validations_since_best", validations_since_best},
                           {"last_val_loss", number(last_val_loss)},
                           {"class_names", class_names},
                           {"about", json::parse(options.about.dump())},
@@ -558,7 +561,7 @@ void Trainer::Impl::load(const std::filesystem::path& directory) {
     rows = state.at("rows");
     train_seconds = state.at("train_seconds");
     wait_seconds = state.at("wait_seconds");
-    epochs_since_best = state.at("epochs_since_best");
+    validations_since_best = state.at("validations_since_best");
     last_val_loss = number(state.value("last_val_loss", json(nullptr)));
     result.best_epoch = state.at("best_epoch");
     result.best_val_acc = state.at("best_val_acc");
@@ -646,7 +649,7 @@ FitResult Trainer::Impl::fit(DataLoader& train, DataLoader& val) {
   result.signal = 0;
   result.stopped_early = false;
   const auto patience_over = [&] {
-    return options.early_stopping_patience > 0 && epochs_since_best >= options.early_stopping_patience;
+    return options.early_stopping_patience > 0 && validations_since_best >= options.early_stopping_patience;
   };
   while (epoch < options.epochs && !patience_over()) {
     const Clock::time_point start = Clock::now();
@@ -674,7 +677,7 @@ FitResult Trainer::Impl::fit(DataLoader& train, DataLoader& val) {
   }
   result.stopped_early = result.signal == 0 && epoch < options.epochs;
   if (result.stopped_early) {
-    log::info(fmt::format("Early stopping: no better validation accuracy for {} epochs", epochs_since_best));
+    log::info(fmt::format("Early stopping: no better accuracy in {} validations", validations_since_best));
   }
   tell([&](Callback& callback) { callback.on_fit_end(result); });
   return result;

@@ -25,7 +25,7 @@ struct TrainerOptions {
   torch::Device device = torch::kCPU;        ///< without a strategy
   std::int64_t limit_train_batches = 0;      ///< 0: all
   std::int64_t limit_val_batches = 0;        ///< 0: all
-  std::int64_t early_stopping_patience = 0;  ///< epochs without a better validation accuracy; 0: never
+  std::int64_t early_stopping_patience = 0;  ///< validations without a better accuracy; 0: never
   std::int64_t val_interval = 1;             ///< epochs from one validation to the next; the last is always validated
   std::int64_t log_interval = 10;            ///< batches between looks at the loss, which wait for the device
   std::int64_t save_interval = 0;            ///< epochs between checkpoints that stay, `epoch_NNN`; 0: none

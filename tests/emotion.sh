@@ -94,6 +94,7 @@ if [[ ! -e /dev/nvidia0 ]]; then
 fi
 expect 2 'contradict each other' "${train[@]}" --gpu_ids 0 1 2
 expect 0 'Test Acc' "${train[@]}" --evaluate "$run/checkpoints/best"
+says 'neutral .* [0-9]'
 cp output.txt evaluated.txt
 expect 0 'Test Acc' "$bin/train" --data_dir data --batch_size 8 --evaluate "$run" # which says what its net is
 diff <(grep 'Test Loss' evaluated.txt) <(grep 'Test Loss' output.txt) || fail "a run is evaluated otherwise than its checkpoint"
@@ -104,7 +105,6 @@ expect 0 'no better accuracy in 1 validations' "${train[@]}" --name rare --epoch
 expect 0 'result {' "${train[@]}" --name wide --epochs 1 --num_classes 9 --class_weights balanced
 "$bin/mmtrain_predict" --device cpu --checkpoint "$runs/wide" data >answers.txt || fail "a net with more classes cannot be used"
 grep -q '"class 8"' answers.txt || fail "an unnamed class has no name"
-says 'neutral .* [0-9]'
 expect 2 "no directory '/nope'" "${train[@]}" --data_dir /nope
 mkdir empty
 expect 2 'train_sent_emo.csv' "${train[@]}" --data_dir empty

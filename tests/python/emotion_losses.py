@@ -106,7 +106,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="mmtrain_emotion_data_") as folder:
         data = args.data_dir or pathlib.Path(folder) / "made"
         for fusion in args.fusion:
-            failed |= compare(data, fusion, torch.float64, 1e-8, args)
+            failed |= compare(data, fusion, torch.float64, 1e-10, args)
             failed |= compare(data, fusion, torch.float32, 1e-3, args)
     sys.exit(1 if failed else 0)
 

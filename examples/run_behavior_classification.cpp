@@ -385,12 +385,7 @@ std::optional<fs::path> newest_run(const Options& options, bool finished) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(options.output_dir, error)) {
     const std::string name = entry.path().filename().string();
-    // NAME, or NAME-N of a run that found it taken.
-    const auto numbered = [&] {
-      const std::string number = name.starts_with(prefix + "-") ? name.substr(prefix.size() + 1) : "";
-      return !number.empty() && std::all_of(number.begin(), number.end(), [](char c) { return '0' <= c && c <= '9'; });
-    };
-    const bool ours = options.name.empty() ? name.starts_with(prefix) : name == prefix || numbered();
+    const bool ours = options.name.empty() ? name.starts_with(prefix) : is_run_of(name, prefix);
     if (!ours || !fs::exists(entry.path() / "config.json") || fs::exists(entry.path() / "result.json") != finished)
       continue;
     const fs::file_time_type time = fs::last_write_time(entry.path() / "config.json");

@@ -17,14 +17,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kResultFile = "result.json";
 
-// Whether a directory called `candidate` belongs to the runs of `name`: `name`, or `name-N` with N from 2.
-bool is_run_of(const std::string& candidate, const std::string& name) {
-  if (candidate == name) return true;
-  if (!candidate.starts_with(name + "-")) return false;
-  const std::string number = candidate.substr(name.size() + 1);
-  return !number.empty() && number.find_first_not_of("0123456789") == std::string::npos;
-}
-
 }  // namespace
 
 fs::path create_run_directory(const fs::path& out, const std::string& name) {
@@ -40,6 +32,13 @@ fs::path create_run_directory(const fs::path& out, const std::string& name) {
   }
   throw ConfigError(fmt::format("[run directory] {} cannot be written: {}; choose another --output_dir", out.string(),
                                 code.message()));
+}
+
+bool is_run_of(const std::string& candidate, const std::string& name) {
+  if (candidate == name) return true;
+  if (!candidate.starts_with(name + "-")) return false;
+  const std::string number = candidate.substr(name.size() + 1);
+  return !number.empty() && number.find_first_not_of("0123456789") == std::string::npos;
 }
 
 std::optional<FoundRun> find_run(const fs::path& out, const std::string& name) {

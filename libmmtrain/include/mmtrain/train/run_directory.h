@@ -18,6 +18,9 @@ struct FoundRun {
   std::string result;     ///< text of `result.json`
 };
 
+/// Whether a directory called `candidate` belongs to the runs of `name`: `name`, or `name-N`.
+MMTRAIN_API bool is_run_of(const std::string& candidate, const std::string& name);
+
 /// The newest unfinished run called `name` in `out` that has a checkpoint, else the newest finished one, else none.
 MMTRAIN_API std::optional<FoundRun> find_run(const std::filesystem::path& out, const std::string& name);
 
